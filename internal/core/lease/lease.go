@@ -227,12 +227,13 @@ func newLease(id, ttl, remaining int64) *lease {
 	return le
 }
 
-// rest is the seconds that a new primary has to give the lease.
+// rest is the seconds that a new primary has to give the lease. What a stored
+// record or a checkpoint says beyond MaxTTL is not believed.
 func (le *lease) rest() int64 {
 	if le.remaining > 0 {
-		return le.remaining
+		return min(le.remaining, MaxTTL)
 	}
-	return le.ttl
+	return min(le.ttl, MaxTTL)
 }
 
 // at places a time on the lessor's own scale.

@@ -90,10 +90,13 @@ func (l *Lessor) Renew(id int64, now time.Time) (Renewal, error) {
 	if le.deadline <= l.at(now) {
 		return Renewal{}, ErrExpiring
 	}
-	// The timer stays where it is and is put right when it fires: a keep-alive
-	// is the most frequent thing that happens to a lease and costs no heap work.
-	// A renewal keeps what a spread has added.
-	le.deadline = max(le.deadline, l.after(now, le.ttl))
+	// A timer that is early stays where it is and is put right when it fires: a
+	// keep-alive is the most frequent thing that happens to a lease and should
+	// cost no heap work. Only what a promotion has added can make it late.
+	le.deadline = l.after(now, min(le.ttl, MaxTTL))
+	if le.timers[timerExpiry].at > le.deadline {
+		l.expiries.set(le, le.deadline)
+	}
 	return Renewal{TTL: le.ttl, ClearCheckpoint: l.opt.CheckpointEvery > 0 && le.remaining > 0}, nil
 }
 
@@ -149,13 +152,18 @@ func (l *Lessor) DueCheckpoints(now time.Time, limit int) []Checkpoint {
 		if le == nil || le.timers[timerCheckpoint].at > l.at(now) {
 			break
 		}
-		l.checkpoints.remove(le) // planned again when the checkpoint is applied
 		left := time.Duration(le.deadline - l.at(now))
-		remaining := int64((left + time.Second - 1) / time.Second)
-		if left <= 0 || remaining >= le.ttl {
-			continue // about to be revoked, or just renewed: nothing to tell
+		if left <= 0 {
+			l.checkpoints.remove(le) // about to be revoked
+			continue
 		}
-		due = append(due, Checkpoint{ID: le.id, Remaining: remaining})
+		// Applying the checkpoint plans the next one; this is for the case that
+		// the proposal gets lost.
+		l.checkpoints.set(le, l.at(now).plus(l.opt.CheckpointEvery))
+		remaining := int64((left-1)/time.Second) + 1
+		if remaining < le.ttl { // else it was renewed just now: nothing to tell
+			due = append(due, Checkpoint{ID: le.id, Remaining: remaining})
+		}
 	}
 	return due
 }

@@ -64,8 +64,6 @@ func (r record) check(key []byte) error {
 		return errors.New("it has no id")
 	case len(key) != 8 || int64(binary.BigEndian.Uint64(key)) != r.id:
 		return fmt.Errorf("it belongs to lease %d", r.id)
-	case r.ttl > MaxTTL || r.remaining > MaxTTL:
-		return fmt.Errorf("ttl %d and remaining %d are beyond any lease", r.ttl, r.remaining)
 	}
 	return nil
 }
