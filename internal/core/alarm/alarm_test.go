@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/steledb/stele/internal/base/bucket"
 	"github.com/steledb/stele/internal/base/scenario"
 )
 
