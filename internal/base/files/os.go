@@ -44,10 +44,12 @@ func (osFS) SyncDir(name string) error {
 // neighbours.
 type osFile struct{ *os.File }
 
-func (f osFile) Preallocate(size int64) error { return f.wrap("preallocate", preallocate(f.File, size)) }
-func (f osFile) Datasync() error              { return f.wrap("datasync", datasync(f.File)) }
-func (f osFile) Lock() error                  { return f.wrap("lock", lock(f.File, true)) }
-func (f osFile) TryLock() error               { return f.wrap("lock", lock(f.File, false)) }
+func (f osFile) Preallocate(size int64) error {
+	return f.wrap("preallocate", preallocate(f.File, size))
+}
+func (f osFile) Datasync() error { return f.wrap("datasync", datasync(f.File)) }
+func (f osFile) Lock() error     { return f.wrap("lock", lock(f.File, true)) }
+func (f osFile) TryLock() error  { return f.wrap("lock", lock(f.File, false)) }
 
 func (f osFile) wrap(op string, err error) error {
 	if err == nil {
