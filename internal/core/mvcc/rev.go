@@ -3,6 +3,7 @@ package mvcc
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // Rev is a position in the store's history: Main is raised by each request or
@@ -28,6 +29,10 @@ const (
 	tombstoneMark  = 't'
 )
 
+// maxSub bounds the changes of one transaction: the index keeps sub revisions
+// in 32 bits. A transaction of four billion changes cannot exist in memory.
+const maxSub = math.MaxUint32 - 1
+
 // AppendKey appends the bucket key of r to b.
 func (r Rev) AppendKey(b []byte, tombstone bool) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Main))
@@ -39,23 +44,36 @@ func (r Rev) AppendKey(b []byte, tombstone bool) []byte {
 	return b
 }
 
-// ParseKey reads a bucket key back.
+// ParseKey reads a bucket key back. Revisions outside what a store can have
+// written (negative, or with more changes than a transaction holds) are errors.
 func ParseKey(b []byte) (r Rev, tombstone bool, err error) {
 	if len(b) != revBytes && (len(b) != tombstoneBytes || b[revBytes] != tombstoneMark) || b[8] != '_' {
 		return Rev{}, false, fmt.Errorf("mvcc: %x is not the key of a revision", b)
 	}
-	return Rev{
+	r = Rev{
 		Main: int64(binary.BigEndian.Uint64(b)),
 		Sub:  int64(binary.BigEndian.Uint64(b[9:])),
-	}, len(b) == tombstoneBytes, nil
+	}
+	if r.Main < 0 || r.Main == math.MaxInt64 || r.Sub < 0 || r.Sub > maxSub {
+		return Rev{}, false, fmt.Errorf("mvcc: %x is the key of an impossible revision", b)
+	}
+	return r, len(b) == tombstoneBytes, nil
+}
+
+// mainOf is the main revision in a well-formed bucket key.
+func mainOf(key []byte) int64 { return int64(binary.BigEndian.Uint64(key)) }
+
+// revOf is the revision in a well-formed bucket key.
+func revOf(key []byte) Rev {
+	return Rev{Main: mainOf(key), Sub: int64(binary.BigEndian.Uint64(key[9:]))}
 }
 
 // Change is one event of the history: a key was put or deleted at Mod.
 type Change struct {
-	Key       []byte
+	Key       []byte // shared, never modified
 	Mod       Rev
 	Create    int64 // create revision of the key; 0 for a deletion
-	Prev      Rev   // where the value that was replaced or deleted was written; zero if there was none
+	Prev      Rev   // where the value that the key had before revision Mod.Main was written; zero if it had none
 	Tombstone bool
 	Record    []byte // encoded mvccpb.KeyValue as stored; shared, never modified
 }

@@ -1,0 +1,431 @@
+package mvcc
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Sizes of an inner node.
+const (
+	fanMax = 64
+	fanMin = 16
+)
+
+// inner is a node above the leaves. Exactly one of kids and leaves is in use;
+// child i holds the keys in [seps[i-1], seps[i]), with no bound at the ends.
+//
+//	len(live) == number of children == len(seps)+1
+//	live[i]   == live keys below child i
+type inner struct {
+	epoch      uint64 // the tree's epoch that may change this node in place
+	seps       [][]byte
+	live       []int64
+	kids       []*inner
+	leaves     []*leaf // nil if the children are inner nodes
+	sharedSeps bool    // seps belongs to a published node too: clone before changing
+}
+
+func (n *inner) len() int { return len(n.live) }
+
+// child is the index of the child that holds key.
+func (n *inner) child(key []byte) int {
+	lo, hi := 0, len(n.seps)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if bytes.Compare(n.seps[mid], key) <= 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+func (n *inner) clone(epoch uint64) *inner {
+	c := *n
+	c.epoch = epoch
+	c.live = slices.Clone(n.live)
+	c.kids = slices.Clone(n.kids)
+	c.leaves = slices.Clone(n.leaves)
+	c.sharedSeps = true
+	return &c
+}
+
+func (n *inner) ownSeps() {
+	if n.sharedSeps {
+		n.seps = slices.Clone(n.seps)
+		n.sharedSeps = false
+	}
+}
+
+// total counts the live keys below n.
+func (n *inner) total() (sum int64) {
+	for _, l := range n.live {
+		sum += l
+	}
+	return sum
+}
+
+// tree maps keys to their histories. It is a B-tree whose published versions
+// stay as they are:
+//
+//   - every node carries the epoch that made it; the tree changes nodes of its
+//     current epoch in place and copies older ones, with the path above them;
+//   - freeze ends the epoch, so whatever is reachable from the root it returns
+//     is never changed again, by anyone.
+//
+// The tempting simpler way, a copy per change, costs a path copy per put; this
+// way the puts between two freezes share theirs. Owned by the applier.
+type tree struct {
+	root  *inner
+	epoch uint64
+	path  []step // from the root to the leaf in hand; scratch
+}
+
+// step is a node on the way down and the child that was taken.
+type step struct {
+	node *inner
+	i    int
+}
+
+func newTree() tree {
+	t := tree{epoch: 1}
+	t.root = newRoot(t.epoch)
+	return t
+}
+
+func newRoot(epoch uint64) *inner {
+	return &inner{epoch: epoch, live: []int64{0}, leaves: []*leaf{{epoch: epoch}}}
+}
+
+// freeze ends the epoch and returns what has become immutable.
+func (t *tree) freeze() *inner {
+	t.epoch++
+	return t.root
+}
+
+// undo is what a key was before a change of it.
+type undo struct {
+	key     []byte
+	existed bool
+	head    head
+	history *history
+}
+
+// put makes a live value at rev the newest change of key and returns its head
+// and what was before.
+func (t *tree) put(key []byte, rev Rev) (head, undo) {
+	l := t.descend(key)
+	i, found := l.search(key)
+	h := head{main: rev.Main, sub: uint32(rev.Sub), create: rev.Main, version: 1}
+	if !found {
+		l = t.ownLeaf(1)
+		l.insert(i, key, h)
+		t.grown(l, i, 1)
+		return h, undo{key: key}
+	}
+	was := l.heads[i]
+	if was.live() {
+		h.create, h.version = was.create, was.version+1
+	}
+	u := undo{key: key, existed: true, head: was, history: l.history(i)}
+	l = t.ownLeaf(0)
+	l.replace(i, h)
+	t.count(1 - liveness(was))
+	return h, u
+}
+
+// add makes a change that was read from disk the newest of its key. The first
+// one known of a key brings its own create revision and version, whatever
+// follows counts on from there.
+func (t *tree) add(key []byte, h head) {
+	if h.live() {
+		l := t.descend(key)
+		if _, found := l.search(key); found {
+			t.put(key, h.rev())
+			return
+		}
+	} else if t.delete(key, h.rev()) {
+		return
+	}
+	l := t.descend(key)
+	i, found := l.search(key)
+	if found {
+		return // a second deletion in a row says nothing new
+	}
+	l = t.ownLeaf(1)
+	l.insert(i, key, h)
+	t.grown(l, i, liveness(h))
+}
+
+// delete makes a deletion at rev the newest change of key, if the key lives.
+func (t *tree) delete(key []byte, rev Rev) bool {
+	_, deleted := t.deleteUndo(key, rev)
+	return deleted
+}
+
+func (t *tree) deleteUndo(key []byte, rev Rev) (undo, bool) {
+	if h, _, _ := t.root.find(key); !h.live() {
+		return undo{}, false
+	}
+	l := t.descend(key)
+	i, _ := l.search(key)
+	u := undo{key: key, existed: true, head: l.heads[i], history: l.history(i)}
+	l = t.ownLeaf(0)
+	l.replace(i, head{main: rev.Main, sub: uint32(rev.Sub)})
+	t.count(-1)
+	return u, true
+}
+
+// revert takes the newest change of a key back.
+func (t *tree) revert(u undo) {
+	l := t.descend(u.key)
+	i, _ := l.search(u.key)
+	l = t.ownLeaf(0)
+	was := l.live
+	if u.existed {
+		l.reset(i, u.head, u.history)
+		t.count(l.live - was)
+		return
+	}
+	l.remove(i)
+	t.count(l.live - was)
+	t.shrunk()
+}
+
+// descend walks to the leaf of key, makes every node above it changeable and
+// leaves the way in t.path. The leaf itself is not yet changeable.
+func (t *tree) descend(key []byte) *leaf {
+	t.path = t.path[:0]
+	if t.root.epoch != t.epoch {
+		t.root = t.root.clone(t.epoch)
+	}
+	for n := t.root; ; {
+		i := n.child(key)
+		t.path = append(t.path, step{n, i})
+		if n.leaves != nil {
+			return n.leaves[i]
+		}
+		if n.kids[i].epoch != t.epoch {
+			n.kids[i] = n.kids[i].clone(t.epoch)
+		}
+		n = n.kids[i]
+	}
+}
+
+// ownLeaf makes the leaf at the end of the path changeable, with room for
+// extra keys.
+func (t *tree) ownLeaf(extra int) *leaf {
+	p := t.path[len(t.path)-1]
+	l := p.node.leaves[p.i]
+	if l.epoch != t.epoch {
+		l = l.clone(t.epoch, extra)
+		p.node.leaves[p.i] = l
+	}
+	return l
+}
+
+// count tells the path that its leaf has so many more live keys.
+func (t *tree) count(delta int) {
+	if delta == 0 {
+		return
+	}
+	for _, p := range t.path {
+		p.node.live[p.i] += int64(delta)
+	}
+}
+
+// grown settles a key inserted at position i of the path's leaf l.
+func (t *tree) grown(l *leaf, i, delta int) {
+	t.count(delta)
+	if !l.tooBig() {
+		return
+	}
+	right := l.split(l.splitPoint(i))
+	p := t.path[len(t.path)-1]
+	n := p.node
+	n.live[p.i] = int64(l.live)
+	n.leaves = slices.Insert(n.leaves, p.i+1, right)
+	n.live = slices.Insert(n.live, p.i+1, int64(right.live))
+	n.insertSep(p.i, separator(l.key(l.len()-1), right.key(0)))
+	t.splitInner()
+}
+
+// splitInner splits the overfull nodes of the path, from the lowest up.
+func (t *tree) splitInner() {
+	for d := len(t.path) - 1; d >= 0; d-- {
+		n := t.path[d].node
+		if n.len() <= fanMax {
+			return
+		}
+		sep, right := n.split(t.splitIndex(n, d))
+		if d == 0 {
+			t.root = &inner{
+				epoch: t.epoch, seps: [][]byte{sep},
+				live: []int64{n.total(), right.total()}, kids: []*inner{n, right},
+			}
+			return
+		}
+		up := t.path[d-1]
+		up.node.live[up.i] = n.total()
+		up.node.kids = slices.Insert(up.node.kids, up.i+1, right)
+		up.node.live = slices.Insert(up.node.live, up.i+1, right.total())
+		up.node.insertSep(up.i, sep)
+	}
+}
+
+// splitIndex is the number of children that stay left: all but two when the
+// keys come in order, half of them otherwise.
+func (t *tree) splitIndex(n *inner, depth int) int {
+	if t.path[depth].i >= n.len()-2 {
+		return n.len() - 2
+	}
+	return n.len() / 2
+}
+
+func (n *inner) insertSep(i int, sep []byte) {
+	n.ownSeps()
+	n.seps = slices.Insert(n.seps, i, sep)
+}
+
+// split keeps the first `at` children and returns the others and what
+// separates the two.
+func (n *inner) split(at int) (sep []byte, right *inner) {
+	right = &inner{
+		epoch: n.epoch,
+		seps:  slices.Clone(n.seps[at:]),
+		live:  slices.Clone(n.live[at:]),
+	}
+	sep = n.seps[at-1]
+	n.seps = slices.Clone(n.seps[:at-1])
+	n.sharedSeps = false
+	n.live = slices.Clone(n.live[:at])
+	if n.leaves != nil {
+		right.leaves = slices.Clone(n.leaves[at:])
+		n.leaves = slices.Clone(n.leaves[:at])
+	} else {
+		right.kids = slices.Clone(n.kids[at:])
+		n.kids = slices.Clone(n.kids[:at])
+	}
+	return sep, right
+}
+
+// separator is the shortest key that is above left and not above right.
+func separator(left, right []byte) []byte {
+	n := 0
+	for n < len(left) && left[n] == right[n] {
+		n++
+	}
+	return bytes.Clone(right[:n+1])
+}
+
+// shrunk settles removals from the path's leaf: empty nodes go, small ones
+// join a neighbour, a root with one child makes room for it.
+func (t *tree) shrunk() {
+	for d := len(t.path) - 1; d >= 0; d-- {
+		n, i := t.path[d].node, t.path[d].i
+		if n.isEmptyChild(i) {
+			n.drop(i)
+		} else {
+			n.mergeChild(i)
+		}
+	}
+	for t.root.len() == 1 && t.root.leaves == nil {
+		t.root = t.root.kids[0]
+	}
+	if t.root.len() == 0 {
+		t.root = newRoot(t.epoch)
+	}
+}
+
+func (n *inner) isEmptyChild(i int) bool {
+	if n.leaves != nil {
+		return n.leaves[i].len() == 0
+	}
+	return n.kids[i].len() == 0
+}
+
+// drop removes child i; its neighbour takes over its range.
+func (n *inner) drop(i int) {
+	n.live = slices.Delete(n.live, i, i+1)
+	if n.leaves != nil {
+		n.leaves = slices.Delete(n.leaves, i, i+1)
+	} else {
+		n.kids = slices.Delete(n.kids, i, i+1)
+	}
+	if len(n.seps) > 0 {
+		n.ownSeps()
+		at := max(i-1, 0)
+		n.seps = slices.Delete(n.seps, at, at+1)
+	}
+}
+
+// mergeChild joins child i with a neighbour if it is small and both together
+// are not so large that they would soon split again.
+func (n *inner) mergeChild(i int) {
+	if n.len() < 2 {
+		return
+	}
+	left := min(i, n.len()-2)
+	if n.leaves != nil {
+		n.mergeLeaves(i, left)
+	} else {
+		n.mergeKids(i, left)
+	}
+}
+
+func (n *inner) mergeLeaves(i, left int) {
+	a, b := n.leaves[left], n.leaves[left+1]
+	if n.leaves[i].len() >= leafMin || a.len()+b.len() > leafMax*3/4 ||
+		len(a.block)+len(b.block) > leafMaxBytes*3/4 {
+		return
+	}
+	joined := a.slice(0, a.len(), n.epoch)
+	joined.take(b, 0, b.len())
+	n.leaves[left] = joined
+	n.joined(left)
+}
+
+func (n *inner) mergeKids(i, left int) {
+	a, b := n.kids[left], n.kids[left+1]
+	if n.kids[i].len() >= fanMin || a.len()+b.len() > fanMax*3/4 {
+		return
+	}
+	n.kids[left] = &inner{
+		epoch:  n.epoch,
+		seps:   slices.Concat(a.seps, [][]byte{n.seps[left]}, b.seps),
+		live:   slices.Concat(a.live, b.live),
+		kids:   slices.Concat(a.kids, b.kids),
+		leaves: slices.Concat(a.leaves, b.leaves),
+	}
+	n.joined(left)
+}
+
+// joined removes the place of child left+1, which child left has absorbed.
+func (n *inner) joined(left int) {
+	n.live[left] += n.live[left+1]
+	n.live = slices.Delete(n.live, left+1, left+2)
+	if n.leaves != nil {
+		n.leaves = slices.Delete(n.leaves, left+1, left+2)
+	} else {
+		n.kids = slices.Delete(n.kids, left+1, left+2)
+	}
+	n.ownSeps()
+	n.seps = slices.Delete(n.seps, left, left+1)
+}
+
+// trimFrom drops what is surplus at main from the leaf that holds key, and
+// returns how many keys it looked at and where the next leaf begins; nil if
+// that was the last one.
+func (t *tree) trimFrom(key []byte, main int64) (seen int, next []byte) {
+	l, next := t.root.leafOf(key)
+	seen = l.len()
+	if !l.hasSurplus(main) {
+		return seen, next
+	}
+	t.descend(key)
+	l = t.ownLeaf(0)
+	l.trim(main)
+	t.shrunk()
+	return seen, next
+}
