@@ -22,8 +22,9 @@ type catchUp struct {
 // Scan is a piece of history that the hub wants: the changes of the revisions
 // [From, To]. It may be answered in part, but by whole revisions from From on.
 type Scan struct {
-	From, To   int64
-	MaxChanges int // stop at the end of the revision in which this is reached
+	From, To int64
+	// Where either is reached, the answer ends with that revision.
+	MaxChanges, MaxBytes int
 }
 
 // fallBehind takes a watcher out of step; rev is the first revision it lacks.
@@ -125,7 +126,7 @@ func (h *Hub) NextScan() (Scan, bool) {
 	if !ok || h.log.has(from) {
 		return Scan{}, false
 	}
-	return Scan{From: from, To: h.matched, MaxChanges: h.opt.BatchChanges}, true
+	return Scan{From: from, To: h.matched, MaxChanges: h.opt.BatchChanges, MaxBytes: h.opt.StreamBytes}, true
 }
 
 // Feed gives the changes of the revisions [from, to] to those behind.

@@ -111,6 +111,7 @@ type Stats struct {
 	Watchers int
 	Behind   int    // watchers that are not in step
 	Events   uint64 // events queued so far
+	Pending  int    // events queued and not taken
 	LogBytes int
 }
 
@@ -233,12 +234,15 @@ func (h *Hub) event(r *revision, i int, withPrev bool, values Values) *Event {
 // this revision if its stream has no room.
 func (h *Hub) deliver(w *watcher, e *Event) {
 	if !h.admits(w, e) {
-		w.dropRevision(e.Rev)
+		dropped := w.dropRevision(e.Rev)
+		h.stats.Pending -= dropped
+		h.stats.Events -= uint64(dropped)
 		h.fallBehind(w, e.Rev)
 		return
 	}
 	w.enqueue(e)
 	h.stats.Events++
+	h.stats.Pending++
 	h.wake(w.stream)
 }
 

@@ -133,8 +133,10 @@ func (h *Hub) Drain(s *Stream, limit int) (out []Response, more bool) {
 func (h *Hub) takeFrom(w *watcher, out []Response) (_ []Response, bytes int) {
 	if len(w.queue) > 0 {
 		bytes = w.queueBytes
-		out = append(out, Response{ID: w.id, Rev: h.published, Fragment: w.fragment, Events: w.take(h.opt.ResponseBytes)})
+		events := w.take(h.opt.ResponseBytes)
 		bytes -= w.queueBytes
+		h.stats.Pending -= len(events)
+		out = append(out, Response{ID: w.id, Rev: h.published, Fragment: w.fragment, Events: events})
 	}
 	switch {
 	case len(w.queue) > 0:

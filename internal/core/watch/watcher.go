@@ -113,17 +113,19 @@ func (w *watcher) enqueue(e *Event) {
 }
 
 // dropRevision takes back the events of rev: they did not all fit, and one
-// revision is queued whole or not at all.
-func (w *watcher) dropRevision(rev int64) {
+// revision is queued whole or not at all. It returns how many they were.
+func (w *watcher) dropRevision(rev int64) (dropped int) {
 	if w.lastRev != rev || w.lastCount == 0 {
-		return
+		return 0
 	}
-	keep := len(w.queue) - w.lastCount
+	dropped = w.lastCount
+	keep := len(w.queue) - dropped
 	clear(w.queue[keep:])
 	w.queue = w.queue[:keep]
 	w.queueBytes -= w.lastBytes
 	w.stream.bytes -= w.lastBytes
 	w.lastRev, w.lastCount, w.lastBytes = 0, 0, 0
+	return dropped
 }
 
 // take removes events from the front of the queue: whole revisions up to limit
@@ -267,7 +269,7 @@ func (h *Hub) remove(w *watcher) {
 	if w.bucket != nil {
 		h.index.remove(w)
 	}
-	w.take(w.queueBytes)
+	h.stats.Pending -= len(w.take(w.queueBytes))
 	w.stream.forget(w)
 	w.state = closing
 	h.stats.Watchers--
