@@ -39,7 +39,7 @@ func (c *Config) Settle() {
 	for _, o := range table {
 		c.settleOption(o)
 	}
-	c.Dir, c.WalDir = c.DataDir(), c.WALDir()
+	c.Dir = c.DataDir()
 	c.RaftReadTimeout = max(c.RaftReadTimeout, raftTimeoutMin)
 	c.RaftWriteTimeout = max(c.RaftWriteTimeout, raftTimeoutMin)
 	if c.WatchProgressNotifyInterval < progressIntervalMin {
@@ -124,7 +124,7 @@ func (c *Config) LogStarting(f StartFacts) {
 		slog.Bool("member-initialized", f.MemberInitialized),
 		slog.String("name", c.Name),
 		slog.String("data-dir", c.DataDir()),
-		slog.String("wal-dir", c.WalDir),
+		slog.String("wal-dir", c.WALDir()),
 		slog.String("wal-dir-dedicated", c.WalDir),
 		slog.String("member-dir", c.MemberDir()),
 		slog.Bool("force-new-cluster", c.ForceNewCluster),

@@ -84,6 +84,9 @@ var groupOrder = []Group{
 	GroupTracing, GroupPerformance, GroupFeatures, GroupUnsafe, GroupConfigSource,
 }
 
+// Groups returns the headings of the help text in order.
+func Groups() []Group { return groupOrder }
+
 const (
 	maxSnapshotsWarning  = "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."
 	v2DeprecationWarning = "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."

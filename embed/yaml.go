@@ -13,9 +13,9 @@ import (
 // FromYAML reads a config file and validates it. Keys that no option has are
 // ignored, as etcd ignores them; durations are integers, in nanoseconds.
 func FromYAML(text []byte) (*Config, error) {
-	doc, err := yaml.YAMLToJSON(text)
+	doc, err := yamlToJSON(text)
 	if err != nil {
-		return nil, fmt.Errorf("error converting YAML to JSON: %w", err)
+		return nil, err
 	}
 	c := NewConfig()
 	if err := c.readDocument(doc); err != nil {
@@ -23,6 +23,14 @@ func FromYAML(text []byte) (*Config, error) {
 	}
 	c.settleFile()
 	return c, c.Validate()
+}
+
+func yamlToJSON(text []byte) ([]byte, error) {
+	doc, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		return nil, fmt.Errorf("error converting YAML to JSON: %w", err)
+	}
+	return doc, nil
 }
 
 // settleFile applies the rules that hold for files only.
