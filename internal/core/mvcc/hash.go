@@ -57,7 +57,10 @@ func (s *Store) KeptHashes() []KeyHash {
 	return append([]KeyHash(nil), s.hashes.list...)
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var (
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	emptyHash  = crc32.Checksum([]byte(bucket.Key), castagnoli) // of no record at all
+)
 
 // recordHash is CRC-32C over the bucket's name and then key and value of each
 // record that counts (docs/formats/backend.md). What counts is chosen so that
@@ -77,7 +80,7 @@ type recordHash struct {
 }
 
 func newRecordHash(compactRev int64, root *inner, rev int64) recordHash {
-	h := recordHash{compactRev: compactRev, sum: crc32.Checksum([]byte(bucket.Key), castagnoli)}
+	h := recordHash{compactRev: compactRev, sum: emptyHash}
 	root.scan(keys.Span{End: []byte{0}}, rev, func(Hit) bool {
 		h.anyLive = true
 		return false
@@ -96,20 +99,18 @@ func (h *recordHash) add(k, v []byte, main int64, tombstone, kept bool) {
 }
 
 // HashKV hashes the records up to revision rev; 0 means the view's own one, a
-// negative one has an empty hash. A revision that was compacted exactly there
-// answers with the hash that the compaction left. It walks all records in
-// bounded memory.
+// negative one hashes nothing. A revision named as such to which the store was
+// compacted answers with the hash that the compaction left. It walks all
+// records, in bounded memory.
 func (v *View) HashKV(rev int64) (KeyHash, error) {
-	switch {
-	case rev < 0:
-		return KeyHash{Rev: rev, CompactRev: v.compactRev}, nil
-	case rev == 0:
-		rev = v.rev
-	}
-	if h, ok := v.hashes.find(rev); ok {
+	if h, ok := v.hashes.find(rev); ok && rev > 0 {
 		return h, nil
 	}
 	switch {
+	case rev < 0:
+		return KeyHash{Hash: emptyHash, Rev: rev, CompactRev: v.compactRev}, nil
+	case rev == 0:
+		rev = v.rev
 	case rev > v.rev:
 		return KeyHash{}, ErrFutureRev
 	case rev < v.compactRev:

@@ -76,7 +76,7 @@ func (r *restorer) add(key, value []byte) bool {
 }
 
 var (
-	errNoKey     = errors.New("record has no key")
+	errNoKey      = errors.New("record has no key")
 	errImpossible = errors.New("record has an impossible revision or version")
 )
 
