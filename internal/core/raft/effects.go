@@ -177,7 +177,7 @@ func (r *Raft) Compact(index uint64) { r.log.Compact(min(index, r.log.Applied())
 func (r *Raft) check() {
 	r.log.Check()
 	switch {
-	case r.role == Leader && (r.leader != r.id || r.self == nil):
+	case r.role == Leader && r.leader != r.id:
 		panic(fmt.Sprintf("raft: %x leads term %d but thinks %x does", r.id, r.term, r.leader))
 	case r.role == Candidate && r.vote != r.id:
 		panic(fmt.Sprintf("raft: candidate %x voted for %x in term %d", r.id, r.vote, r.term))

@@ -15,7 +15,7 @@ func (r *Raft) becomeLeader() {
 	r.role, r.leader = Leader, r.id
 	r.self.BecomeReplicate()
 	r.self.Active = true
-	r.self.Match = r.log.Durable()
+	r.self.Accepted(r.log.Durable())
 	// Some membership change may be in the part of the log that is not yet
 	// applied; rather than look for it, wait until all of it is.
 	r.lead.pendingConfIndex = r.log.LastIndex()
@@ -46,6 +46,26 @@ func (r *Raft) tickLeader() {
 	if r.lead.heartbeatElapsed >= r.cfg.HeartbeatTicks {
 		r.lead.heartbeatElapsed = 0
 		r.sendHeartbeats()
+		if r.isRetiring() {
+			r.handOver()
+		}
+	}
+}
+
+// isRetiring reports whether this leader voted itself out: the membership in
+// force has no vote for it.
+func (r *Raft) isRetiring() bool { return r.role == Leader && !r.members.Voters.Has(r.id) }
+
+// handOver makes a voter that has everything the leader. To step down at once
+// would be simpler, but could leave the others stuck: one that has not heard
+// that the change is committed counts by the old membership, and may need the
+// vote of this member, whose log is ahead and who cannot stand itself.
+func (r *Raft) handOver() {
+	for _, id := range r.members.Voters.All() {
+		if p := r.peer(id); p.Active && p.Match == r.log.LastIndex() {
+			r.sendTimeoutNow(p)
+			return
+		}
 	}
 }
 

@@ -69,14 +69,6 @@ func (r *Raft) newPeer(id uint64) *progress.Progress {
 
 // leadMembers draws the leader's conclusions from a new membership.
 func (r *Raft) leadMembers() {
-	if r.self == nil || r.self.Learner {
-		// Not ours to lead any more. The followers should still hear what our
-		// last act committed, or they would elect by the old membership.
-		r.oweNewsOfCommit()
-		r.flush()
-		r.becomeFollower(r.term, none)
-		return
-	}
 	r.lead.mustFlush = true
 	r.maybeCommit() // fewer votes may be needed now
 	r.maybeAnswerReads()

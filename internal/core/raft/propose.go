@@ -44,7 +44,7 @@ func (r *Raft) mayPropose(bytes uint64) error {
 	switch {
 	case r.self == nil:
 		return ErrNotMember
-	case r.lead.transferee != none:
+	case r.lead.transferee != none || r.isRetiring():
 		return ErrTransferring
 	case waiting > 0 && bytes > 0 && waiting+bytes > r.cfg.MaxUncommittedBytes:
 		return ErrBacklog
