@@ -341,9 +341,9 @@ func (w *world) closeAll() {
 // TestTwin lets random worlds run against the naive twin: few keys with long
 // histories, and many keys so that the tree splits and merges.
 func TestTwin(t *testing.T) {
-	worlds := 60
+	worlds := 30
 	if testing.Short() {
-		worlds = 10
+		worlds = 6
 	}
 	for seed := range uint64(worlds) {
 		rng := rand.New(rand.NewPCG(seed, 1))

@@ -3,6 +3,12 @@ package mvcc
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/steledb/stele/internal/base/keys"
 )
 
 // check verifies what DESIGN.md says of the tree.
@@ -95,4 +101,142 @@ func (l *leaf) checkHistory(i int, h head) error {
 		}
 	}
 	return nil
+}
+
+// TestTreeAgainstMap grows a tree to three levels, through orders of arrival
+// that split it differently, takes changes back, compacts it to nothing, and
+// compares it with a sorted map at each turn.
+func TestTreeAgainstMap(t *testing.T) {
+	const n = 30_000
+	orders := map[string]func(i int) string{
+		"ascending":  func(i int) string { return fmt.Sprintf("key/%08d", i) },
+		"descending": func(i int) string { return fmt.Sprintf("key/%08d", n-i) },
+		"scattered":  func(i int) string { return fmt.Sprintf("key/%08x", uint32(i)*2654435761) },
+		"long keys":  func(i int) string { return fmt.Sprintf("%04d/%04000d", i*7919%1000, i%1000) },
+	}
+	for name, key := range orders {
+		t.Run(name, func(t *testing.T) {
+			size := n
+			if name == "long keys" {
+				size = 1000
+			}
+			testTree(t, size, key)
+		})
+	}
+}
+
+func testTree(t *testing.T, n int, key func(i int) string) {
+	tr := newTree()
+	want := map[string]int64{}
+	rev := int64(1)
+	rng := rand.New(rand.NewPCG(7, 7))
+	for i := range n {
+		rev++
+		k := key(i)
+		tr.put([]byte(k), Rev{Main: rev})
+		want[k] = rev
+		if i%100 == 0 {
+			tr.freeze()
+		}
+		if i%5 == 0 {
+			// A put that is taken back leaves nothing, whether or not it split.
+			_, u := tr.put([]byte(k+"?"), Rev{Main: rev + 1})
+			tr.revert(u)
+		}
+	}
+	compareTree(t, &tr, want)
+
+	frozen, before := tr.freeze(), maps.Clone(want)
+	for k := range before {
+		if rng.IntN(10) > 0 {
+			rev++
+			tr.delete([]byte(k), Rev{Main: rev})
+			delete(want, k)
+		}
+	}
+	compareTree(t, &tr, want)
+	trimAll(&tr, rev)
+	compareTree(t, &tr, want)
+	compareTree(t, &tree{root: frozen}, before)
+
+	for k := range want {
+		rev++
+		tr.delete([]byte(k), Rev{Main: rev})
+	}
+	trimAll(&tr, rev)
+	compareTree(t, &tr, nil)
+	if l, next := tr.root.leafOf(nil); l.len() != 0 || next != nil || tr.root.leaves == nil {
+		t.Errorf("an emptied tree is not a single empty leaf")
+	}
+}
+
+func trimAll(t *tree, main int64) {
+	var next []byte
+	for {
+		if _, next = t.trimFrom(next, main); next == nil {
+			return
+		}
+	}
+}
+
+func compareTree(t *testing.T, tr *tree, want map[string]int64) {
+	t.Helper()
+	if err := tr.check(); err != nil {
+		t.Fatal(err)
+	}
+	sorted := slices.Sorted(maps.Keys(want))
+	i := 0
+	tr.root.scan(keys.Span{End: []byte{0}}, newest, func(h Hit) bool {
+		if i == len(sorted) || string(h.Key) != sorted[i] || h.Mod.Main != want[sorted[i]] {
+			t.Fatalf("key %d is %+v", i, h)
+		}
+		i++
+		return true
+	})
+	if i != len(sorted) || tr.root.total() != int64(i) {
+		t.Fatalf("%d keys, counted %d, want %d", i, tr.root.total(), len(sorted))
+	}
+	for j := 0; j < len(sorted); j += 1 + len(sorted)/97 {
+		if below := tr.root.rank([]byte(sorted[j])); below != int64(j) {
+			t.Fatalf("rank of key %d is %d", j, below)
+		}
+	}
+}
+
+// A key with many lives: create revision and version at every revision, before
+// and after the oldest part is dropped at any point.
+func TestHistoryOfManyLives(t *testing.T) {
+	type moment struct {
+		create, version int64
+		live            bool
+	}
+	for cut := int64(2); cut < 120; cut++ {
+		tr := newTree()
+		key, was := []byte("k"), moment{}
+		moments := []moment{{}, {}}
+		for rev := int64(2); rev < 120; rev++ {
+			if rev%7 == 0 {
+				tr.delete(key, Rev{Main: rev})
+				was = moment{}
+			} else {
+				tr.put(key, Rev{Main: rev})
+				if was.version++; !was.live {
+					was = moment{create: rev, version: 1, live: true}
+				}
+			}
+			moments = append(moments, was)
+		}
+		tr.freeze()
+		trimAll(&tr, cut)
+		tr.put(key, Rev{Main: 120})
+		for rev := cut; rev < 120; rev++ {
+			h, ok := tr.root.get(key, rev)
+			if want := moments[rev]; ok != want.live || h.Create != want.create || h.Version != want.version {
+				t.Fatalf("trimmed at %d: at %d the key is %+v, want %+v", cut, rev, h, want)
+			}
+		}
+		if err := tr.check(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

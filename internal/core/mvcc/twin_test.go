@@ -23,8 +23,6 @@ type twin struct {
 	compactRev int64
 	history    []twinChange        // committed
 	states     map[int64]twinState // after each main revision
-	lastLease  map[string]int64    // of the newest state
-	bump       map[int64]bool      // main revisions that are empty records
 }
 
 type twinState map[string]twinKey
@@ -93,18 +91,7 @@ func (k twinKey) proto(key string) *mvccpb.KeyValue {
 	}
 }
 
-// scan lists the keys of span at a revision.
-func (w *twin) scan(span keys.Span, at int64) (found []string) {
-	for key := range w.states[at] {
-		if span.Contains([]byte(key)) {
-			found = append(found, key)
-		}
-	}
-	slices.Sort(found)
-	return found
-}
-
-// hash is formats.md section 9 to the letter, over everything ever written.
+// hash is the rule of docs/formats/backend.md to the letter, over everything ever written.
 func (w *twin) hash(rev, compactRev int64) uint32 {
 	keep := w.states[rev]
 	h := crc32.Update(0, castagnoli, []byte("key"))
