@@ -268,12 +268,8 @@ func (n *node) snapshot() raftpb.Snapshot {
 	if !ok {
 		panic("applied entry without a term")
 	}
-	var b strings.Builder
-	for _, c := range n.state {
-		fmt.Fprintf(&b, "%d %d %s\n", c.index, c.term, c.data)
-	}
 	return raftpb.Snapshot{
-		Data:     []byte(b.String()),
+		Data:     encodeState(n.state),
 		Metadata: raftpb.SnapshotMetadata{Index: n.applied, Term: term, ConfState: n.confState()},
 	}
 }
@@ -287,12 +283,25 @@ func (n *node) install(s *raftpb.Snapshot) {
 func (n *node) load(s *raftpb.Snapshot) {
 	n.state, n.confs, n.held = nil, nil, nil
 	n.applied = s.Metadata.Index
-	for line := range strings.Lines(string(s.Data)) {
+	n.state = decodeState(s.Data)
+}
+
+func encodeState(state []command) []byte {
+	var b []byte
+	for _, c := range state {
+		b = fmt.Appendf(b, "%d %d %s\n", c.index, c.term, c.data)
+	}
+	return b
+}
+
+func decodeState(b []byte) (state []command) {
+	for line := range strings.Lines(string(b)) {
 		var c command
 		_, err := fmt.Sscanf(line, "%d %d %s", &c.index, &c.term, &c.data)
 		must(err)
-		n.state = append(n.state, c)
+		state = append(state, c)
 	}
+	return state
 }
 
 // compact makes a snapshot and drops the log up to keep entries behind it. The
