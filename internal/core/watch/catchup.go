@@ -13,7 +13,7 @@ import (
 // not for one that replays everything, and watchers that meet go on together.
 type catchUp struct {
 	// streams have a watcher that is behind and, when they were last looked at,
-	// room. Full streams are not in it and cost nothing until they are drained.
+	// room. Blocked streams are not in it and cost nothing until they are drained.
 	streams []*Stream
 	last    int64  // cursor at which the last batch ended
 	batch   uint64 // number of the last batch
@@ -55,9 +55,17 @@ func (h *Hub) catchUpDone(w *watcher) {
 	}
 }
 
+// unblock is called when something was taken from s.
+func (h *Hub) unblock(s *Stream) {
+	if h.hasRoom(s) {
+		s.blocked = false
+	}
+	h.resume(s)
+}
+
 // resume has s take part in catching up, if it can.
 func (h *Hub) resume(s *Stream) {
-	if s.slot < 0 && len(s.behind) > 0 && h.hasRoom(s) {
+	if s.slot < 0 && len(s.behind) > 0 && !s.blocked {
 		s.slot = len(h.catching.streams)
 		h.catching.streams = append(h.catching.streams, s)
 	}
@@ -76,11 +84,8 @@ func (h *Hub) pause(s *Stream) {
 	h.catching.streams, s.slot = list[:last], -1
 }
 
-// CanCatchUp reports whether someone is behind who has room.
-func (h *Hub) CanCatchUp() bool { return len(h.catching.streams) > 0 }
-
 // nextCursor chooses where the next batch starts. On the way it ends the
-// watchers whose history is gone and lets go of streams that have filled up.
+// watchers whose history is gone and lets go of streams that are blocked.
 func (h *Hub) nextCursor() (from int64, ok bool) {
 	h.reviewCatching()
 	lowest, above := int64(0), int64(0)
@@ -103,7 +108,8 @@ func (h *Hub) nextCursor() (from int64, ok bool) {
 func (h *Hub) reviewCatching() {
 	for i := len(h.catching.streams) - 1; i >= 0; i-- {
 		s := h.catching.streams[i]
-		if h.isFull(s) {
+		s.blocked = s.blocked || h.isFull(s)
+		if s.blocked {
 			h.pause(s)
 			continue
 		}
@@ -169,7 +175,7 @@ func (h *Hub) beginBatch(from, to int64) int {
 	h.catching.batch++
 	n := 0
 	for _, s := range h.catching.streams {
-		if h.isFull(s) {
+		if s.blocked {
 			continue
 		}
 		for _, w := range s.behind {

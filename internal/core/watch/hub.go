@@ -237,6 +237,7 @@ func (h *Hub) deliver(w *watcher, e *Event) {
 		dropped := w.dropRevision(e.Rev)
 		h.stats.Pending -= dropped
 		h.stats.Events -= uint64(dropped)
+		w.stream.blocked = true
 		h.fallBehind(w, e.Rev)
 		return
 	}

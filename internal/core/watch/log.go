@@ -69,22 +69,15 @@ func (r *revision) buildWithPrev(i int, load func(mvcc.Rev) []byte) (e *Event, g
 	return forms.plain, grown
 }
 
-// prevOf returns where the value before the i-th change was written. What
-// counts is the value before the whole revision: a transaction that puts and
-// deletes a key reports, in both events, what was there before it. A put that
-// creates its key has nothing before it.
+// prevOf returns where the value before the i-th change was written: before
+// the whole revision, as mvcc tells it. A put that creates its key has nothing
+// before it, even where the same transaction has just deleted the key.
 func (r *revision) prevOf(i int) (mvcc.Rev, bool) {
 	c := &r.changes[i]
 	if !c.Tombstone && c.Create == c.Mod.Main {
 		return mvcc.Rev{}, false
 	}
-	prev := c.Prev
-	for j := i - 1; j >= 0 && prev.Main == r.rev; j-- {
-		if r.changes[j].Mod == prev {
-			prev = r.changes[j].Prev
-		}
-	}
-	return prev, prev != mvcc.Rev{} && prev.Main < r.rev
+	return c.Prev, c.Prev != mvcc.Rev{} && c.Prev.Main < r.rev
 }
 
 // revisionLen returns how many changes at the front share one main revision.

@@ -35,6 +35,9 @@ type Stream struct {
 	bytes int
 
 	behind []*watcher // in no order
+	// blocked says that the queue was full, or an event did not fit, and too
+	// little has been taken since: trying again would be in vain.
+	blocked bool
 
 	// asked is set while a progress request waits for an answer, to the
 	// revision that the answer must have reached.
@@ -119,7 +122,7 @@ func (h *Hub) Drain(s *Stream, limit int) (out []Response, more bool) {
 		out, bytes = h.takeFrom(w, out)
 		limit -= bytes
 	}
-	h.resume(s)
+	h.unblock(s)
 	if len(s.ready) > 0 {
 		return out, true
 	}

@@ -178,6 +178,9 @@ func (h *Hub) Create(s *Stream, r Request) (id int64, err error) {
 	w := s.newWatcher(r)
 	s.reply(Response{ID: w.id, Created: true, Rev: h.published})
 	h.place(w, r.Start)
+	// Progress told after this may not be older than what the new watcher was
+	// told, or its client would go back to before it was created.
+	s.asked = max(s.asked, h.published)
 	h.wake(s)
 	return w.id, nil
 }
@@ -244,7 +247,7 @@ func (h *Hub) Cancel(s *Stream, id int64) {
 		return
 	}
 	h.remove(w)
-	h.resume(s)
+	h.unblock(s)
 	s.reply(Response{ID: id, Canceled: true, Rev: h.published})
 	h.wake(s)
 }

@@ -3,6 +3,7 @@ package watch
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -41,13 +42,14 @@ type op struct {
 // txn applies ops as one revision. Deletions of absent keys change nothing.
 func (w *world) txn(ops ...op) {
 	main, sub := w.rev+1, int64(0)
+	before := maps.Clone(w.where)
 	for _, o := range ops {
 		at := mvcc.Rev{Main: main, Sub: sub}
 		old := w.live[o.key]
 		if old == nil && o.value == nil {
 			continue
 		}
-		c := mvcc.Change{Key: []byte(o.key), Mod: at, Prev: w.where[o.key]}
+		c := mvcc.Change{Key: []byte(o.key), Mod: at, Prev: before[o.key]}
 		kv := &mvccpb.KeyValue{Key: []byte(o.key)}
 		if o.value == nil {
 			c.Tombstone = true
