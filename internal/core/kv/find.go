@@ -26,10 +26,11 @@ type Result struct {
 	Count int64 // keys in the span, whatever was filtered or cut off
 	More  bool  // the limit left some out
 
-	items []item
-	one   [1]item // where items is if a single key was asked for
-	form  form
-	part  bool // of a stream, and not the last: no header, count or more
+	found  []item
+	one    [1]item // in the place of found if single is set, so that the commonest request allocates nothing
+	single bool
+	form   form
+	part   bool // of a stream, and not the last: no header, count or more
 }
 
 // form is how much of its keys an answer shows.
@@ -56,7 +57,14 @@ func formOf(req *pb.RangeRequest) form {
 }
 
 // Len is the number of keys in the result.
-func (res *Result) Len() int { return len(res.items) }
+func (res *Result) Len() int { return len(res.items()) }
+
+func (res *Result) items() []item {
+	if res.single {
+		return res.one[:]
+	}
+	return res.found
+}
 
 func spanOf(key, end []byte) keys.Span { return keys.Span{Key: key, End: end} }
 
@@ -89,7 +97,7 @@ func (res *Result) find(r Reader, req *pb.RangeRequest) error {
 	if err := cmp.Or(err, p.err); err != nil {
 		return err
 	}
-	res.items, res.More = p.finish()
+	res.found, res.More = p.finish()
 	if all {
 		res.Count = visited
 		return nil
@@ -110,8 +118,7 @@ func (res *Result) findOne(r Reader, req *pb.RangeRequest) error {
 	}
 	res.Count = 1
 	if passes(req, h) {
-		res.one[0] = item{Hit: h}
-		res.items = res.one[:]
+		res.one[0], res.single = item{Hit: h}, true
 	}
 	return nil
 }
@@ -142,8 +149,9 @@ func (f form) fill(r Reader, it *item) error {
 
 // load fills every item.
 func (res *Result) load(r Reader) error {
-	for i := range res.items {
-		if err := res.form.fill(r, &res.items[i]); err != nil {
+	items := res.items()
+	for i := range items {
+		if err := res.form.fill(r, &items[i]); err != nil {
 			return err
 		}
 	}

@@ -36,10 +36,11 @@ func AppendRange(b []byte, r Reader, req *pb.RangeRequest, h Header) ([]byte, er
 // response makes a message of a loaded result. The key-values are one
 // allocation, and the bytes of each are one.
 func (res *Result) response() (*pb.RangeResponse, error) {
-	out := &pb.RangeResponse{Kvs: make([]*mvccpb.KeyValue, len(res.items))}
-	kvs := make([]mvccpb.KeyValue, len(res.items))
-	for i := range res.items {
-		if err := res.form.decode(&kvs[i], &res.items[i]); err != nil {
+	items := res.items()
+	out := &pb.RangeResponse{Kvs: make([]*mvccpb.KeyValue, len(items))}
+	kvs := make([]mvccpb.KeyValue, len(items))
+	for i := range items {
+		if err := res.form.decode(&kvs[i], &items[i]); err != nil {
 			return nil, err
 		}
 		out.Kvs[i] = &kvs[i]
@@ -104,10 +105,11 @@ func (res *Result) append(b []byte, h Header) []byte {
 		b = protowire.AppendVarint(b, uint64(h.size(res.Rev)))
 		b = h.append(b, res.Rev)
 	}
-	for i := range res.items {
+	items := res.items()
+	for i := range items {
 		b = protowire.AppendTag(b, respKvs, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(res.form.size(&res.items[i])))
-		b = res.form.append(b, &res.items[i])
+		b = protowire.AppendVarint(b, uint64(res.form.size(&items[i])))
+		b = res.form.append(b, &items[i])
 	}
 	if !res.part {
 		more := uint64(0)
@@ -128,8 +130,9 @@ func (res *Result) size(h Header) (n int) {
 			n += uintSize(1)
 		}
 	}
-	for i := range res.items {
-		n += fieldSize(res.form.size(&res.items[i]))
+	items := res.items()
+	for i := range items {
+		n += fieldSize(res.form.size(&items[i]))
 	}
 	return n
 }

@@ -53,13 +53,13 @@ func NewStream(r Reader, req *pb.RangeRequest, opt StreamOptions) (*Stream, erro
 	if req.Limit > 0 {
 		s.left = req.Limit
 	}
-	if s.own || req.CountOnly || len(req.RangeEnd) == 0 {
-		s.own = true // the answer is at hand at once: cut it up
+	if s.own || isFiltered(req) || req.CountOnly || len(req.RangeEnd) == 0 {
+		s.own = true // the answer is found at once, then cut up
 		if err := s.last.find(r, req); err != nil {
 			return nil, err
 		}
-		s.rest = s.last.items
-		s.last.items = nil
+		s.rest = s.last.items()
+		s.last.found = nil
 		return s, nil
 	}
 	s.last.Rev = r.Rev()
@@ -133,11 +133,11 @@ func (s *Stream) takeRest(res *Result) (ended bool, err error) {
 			return false, err
 		}
 		if !m.takes(res.form.size(it), s.opt) {
-			res.items, s.rest = s.rest[:i:i], s.rest[i:]
+			res.found, s.rest = s.rest[:i:i], s.rest[i:]
 			return false, nil
 		}
 	}
-	res.items = s.rest
+	res.found = s.rest
 	return true, nil
 }
 
@@ -160,7 +160,7 @@ func (s *Stream) takeScanned(res *Result) (ended bool, err error) {
 			return false
 		}
 		s.left--
-		res.items = append(res.items, it)
+		res.found = append(res.found, it)
 		return true
 	})
 	if scanErr != nil {

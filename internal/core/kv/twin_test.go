@@ -130,9 +130,6 @@ func (w *twin) Delete(key []byte) bool {
 	return true
 }
 
-func (w *twin) begin()          { w.changes = 0 }
-func (w *twin) end(commit bool) {}
-
 // naiveRange is the meaning of a range request, step by step.
 func naiveRange(w *twin, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	state, err := w.state(req.Revision)
@@ -223,3 +220,5 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+func newKV() *mvccpb.KeyValue { return &mvccpb.KeyValue{} }
