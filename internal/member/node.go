@@ -1,0 +1,188 @@
+package member
+
+import (
+	"errors"
+
+	"github.com/steledb/stele/internal/base/raftpb"
+	"github.com/steledb/stele/internal/core/raft"
+)
+
+// inbox is everything that came in since the last turn of the node.
+type inbox struct {
+	ticks       int
+	proposals   []proposal
+	confChanges []raftpb.ConfChange
+	messages    []raftpb.Message
+	askRead     bool   // readers wait for a round
+	persisted   uint64 // highest token that is durable, 0 for none
+	diskFailed  bool
+	appliedConf *confApplied // what the state machine made of a change; the applier waits for it
+	applied     uint64       // highest index applied, 0 for no news
+	compactTo   uint64       // drop the log in memory up to here
+	campaign    bool         // start an election now
+	transferTo  uint64       // hand leadership to this member, 0 for none
+	unreachable []uint64     // members that messages did not reach
+}
+
+// proposal is a request on its way into the log.
+type proposal struct {
+	id   uint64 // request id, to find the waiter
+	data []byte
+}
+
+// confApplied is a committed membership change after the state machine has
+// judged it.
+type confApplied struct {
+	change raftpb.ConfChange
+	done   chan raftpb.ConfState // capacity 1
+}
+
+// outcome is what a turn leads to besides the effects of raft.
+type outcome struct {
+	effects  []raft.Effects
+	refused  []refusal // proposals that did not get into the log
+	noRounds [][]byte  // read rounds that could not be started
+	warnings []error   // messages that were not acted on
+}
+
+// refusal is a proposal that was not accepted, and why.
+type refusal struct {
+	id  uint64
+	err error
+}
+
+// node is the member's protocol loop as a function: one inbox in, one outcome
+// out. It owns the Raft and the proposals that wait for a leader.
+//
+// Everything that gathered while the last turn was under way is one batch:
+// proposals become one append, one write and one sync.
+type node struct {
+	raft *raft.Raft
+	held []proposal // no leader yet; bounded by the proposer's backlog limit
+	// heldConf wait for a leader as well.
+	heldConf []raftpb.ConfChange
+	// startRound takes the round of readers to ask for; nil if there is none.
+	startRound func() []byte
+}
+
+// maxEffectsPerTurn bounds how much one turn does before it looks at its inbox
+// again. Effects that are left come with the next turn, which then starts at
+// once.
+const maxEffectsPerTurn = 16
+
+// turn takes in and carries on. more says that there is more to do without
+// any new input.
+func (n *node) turn(in inbox) (out outcome, more bool) {
+	n.takeDisk(&in)
+	for _, m := range in.messages {
+		if err := n.raft.Step(m); err != nil {
+			out.warnings = append(out.warnings, err)
+		}
+	}
+	for range in.ticks {
+		n.raft.Tick()
+	}
+	n.takeState(&in)
+	n.propose(in.proposals, &out)
+	n.changeConf(in.confChanges, &out)
+	n.askRead(in.askRead, &out)
+	for range maxEffectsPerTurn {
+		if !n.raft.HasEffects() {
+			return out, false
+		}
+		out.effects = append(out.effects, n.raft.Effects())
+	}
+	return out, n.raft.HasEffects()
+}
+
+func (n *node) takeDisk(in *inbox) {
+	if in.persisted > 0 {
+		n.raft.Persisted(in.persisted)
+	}
+	if in.diskFailed {
+		n.raft.PersistFailed()
+	}
+}
+
+func (n *node) takeState(in *inbox) {
+	if c := in.appliedConf; c != nil {
+		state, err := n.raft.ApplyConfChangeV1(c.change)
+		if err != nil {
+			// Every member gets the same error and goes on with the same
+			// membership.
+			state = n.raft.ConfState()
+		}
+		c.done <- state
+	}
+	if in.applied > 0 {
+		n.raft.AppliedTo(in.applied)
+	}
+	if in.compactTo > 0 {
+		n.raft.Compact(in.compactTo)
+	}
+	for _, id := range in.unreachable {
+		n.raft.ReportUnreachable(id)
+	}
+	if in.campaign {
+		n.raft.Campaign() // refused while a membership change is pending: time decides then
+	}
+	if in.transferTo != 0 {
+		n.raft.TransferLeader(in.transferTo) // the one who asked watches the leader change
+	}
+}
+
+// askRead asks raft for the round that readers have gathered for.
+func (n *node) askRead(wanted bool, out *outcome) {
+	if !wanted {
+		return
+	}
+	context := n.startRound()
+	if context == nil {
+		return
+	}
+	if err := n.raft.ReadIndex(context); err != nil {
+		out.noRounds = append(out.noRounds, context)
+	}
+}
+
+// propose puts all waiting proposals into the log at once. Without a leader
+// they are held, as a client would rather wait through an election than hear
+// of it; their waiters give up by time.
+func (n *node) propose(fresh []proposal, out *outcome) {
+	all := fresh
+	if len(n.held) > 0 {
+		all = append(n.held, fresh...)
+		n.held = nil
+	}
+	if len(all) == 0 {
+		return
+	}
+	datas := make([][]byte, len(all))
+	for i, p := range all {
+		datas[i] = p.data
+	}
+	switch err := n.raft.Propose(datas...); {
+	case err == nil:
+	case errors.Is(err, raft.ErrNoLeader), errors.Is(err, raft.ErrTransferring):
+		n.held = all
+	default:
+		for _, p := range all {
+			out.refused = append(out.refused, refusal{p.id, err})
+		}
+	}
+}
+
+func (n *node) changeConf(fresh []raftpb.ConfChange, out *outcome) {
+	all := append(n.heldConf, fresh...)
+	n.heldConf = nil
+	for i, cc := range all {
+		switch err := n.raft.ProposeConfChange(cc); {
+		case err == nil:
+		case errors.Is(err, raft.ErrNoLeader), errors.Is(err, raft.ErrTransferring):
+			n.heldConf = append(n.heldConf, all[i:]...)
+			return
+		default:
+			out.refused = append(out.refused, refusal{cc.ID, err})
+		}
+	}
+}

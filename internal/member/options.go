@@ -1,0 +1,66 @@
+package member
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/steledb/stele/internal/base/files"
+	"github.com/steledb/stele/internal/core/cluster"
+)
+
+// Options are what a member is started with.
+type Options struct {
+	FS      files.FS
+	DataDir string
+	WALDir  string // empty: inside DataDir
+	Log     *slog.Logger
+
+	Name       string
+	ClientURLs []string // published to clients
+	PeerURLs   []string // where this member says others can reach it
+
+	// Initial is the cluster that a first start founds; not looked at when the
+	// data directory holds a log already.
+	Initial      cluster.Initial
+	Token        string // of the cluster to found
+	JoinExisting bool   // the cluster exists: do not found one
+
+	Tick           time.Duration // heartbeat interval
+	ElectionTicks  int
+	PreVote        bool
+	MaxLearners    int
+	StrictReconfig bool
+
+	SnapshotCount     uint64 // entries between two raft snapshots
+	CatchUpEntries    uint64 // entries kept in memory behind a snapshot
+	MaxSnapshots      int    // .snap files to keep
+	MaxWALs           int    // WAL segments to keep
+	QuotaBytes        int64  // negative: no quota
+	FlushInterval     time.Duration
+	FreelistType      string
+	UnsafeNoSync      bool
+	MaxRequestBytes   int
+	CompactionBatch   int
+	CompactionPause   time.Duration
+	AutoCompact       AutoCompact
+	LeaseCheckpoint   bool
+	PersistCheckpoint bool
+
+	Auth AuthOptions
+
+	Observe Observer
+}
+
+// RequestTimeout is how long a request may take: the time for two elections
+// and an ample time for the disks.
+func (o *Options) RequestTimeout() time.Duration {
+	return 5*time.Second + 2*time.Duration(o.ElectionTicks)*o.Tick
+}
+
+// Observer hears of what happens, for metrics. Every field may be nil.
+type Observer struct {
+	WALWrite func(bytes int, took time.Duration)
+	WALSync  func(took time.Duration)
+	Commit   func(rebalance, spill, write, total time.Duration)
+	Applied  func(entries int, took time.Duration)
+}
