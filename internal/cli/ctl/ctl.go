@@ -27,8 +27,11 @@ func Main(args []string, std IO) int {
 	a := &app{in: bufio.NewReader(std.Stdin), stdin: std.Stdin, stdout: std.Stdout, stderr: std.Stderr, environ: std.Environ}
 	root := a.rootCommand()
 	root.SetArgs(args)
-	root.SetOut(std.Stdout)
+	// What cobra says by itself goes to standard error; help that was asked for
+	// is output.
+	root.SetOut(std.Stderr)
 	root.SetErr(std.Stderr)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { a.help(cmd) })
 	if err := root.Execute(); err != nil {
 		return exitFailure // cobra has printed it, with the usage
 	}
@@ -120,6 +123,15 @@ func (a *app) rootCommand() *cobra.Command {
 		a.versionCommand(), a.completionCommand(), a.optionsCommand(),
 	)
 	return root
+}
+
+// help describes a command: what it does, then how it is used.
+func (a *app) help(cmd *cobra.Command) {
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short
+	}
+	fmt.Fprintf(a.stdout, "%s\n\n%s", strings.TrimSpace(text), cmd.UsageString())
 }
 
 // group is a command that only has commands below it.

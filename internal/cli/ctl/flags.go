@@ -55,10 +55,10 @@ func (g *globalFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&g.debug, "debug", false, "enable client-side debug logging")
 	fs.StringVarP(&g.writeOut, "write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
 	fs.BoolVar(&g.hex, "hex", false, "print byte strings as hex encoded strings")
-	fs.DurationVar(&g.dialTimeout, "dial-timeout", 2*time.Second, "dial timeout for client connections")
-	fs.DurationVar(&g.commandTimeout, "command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")
-	fs.DurationVar(&g.keepAliveTime, "keepalive-time", 2*time.Second, "keepalive time for client connections")
-	fs.DurationVar(&g.keepAliveTimeout, "keepalive-timeout", 6*time.Second, "keepalive timeout for client connections")
+	durationVar(fs, &g.dialTimeout, "dial-timeout", 2*time.Second, "dial timeout for client connections")
+	durationVar(fs, &g.commandTimeout, "command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")
+	durationVar(fs, &g.keepAliveTime, "keepalive-time", 2*time.Second, "keepalive time for client connections")
+	durationVar(fs, &g.keepAliveTimeout, "keepalive-timeout", 6*time.Second, "keepalive timeout for client connections")
 	fs.IntVar(&g.maxRequestBytes, "max-request-bytes", 0, "client-side request send limit in bytes (if 0, it defaults to 2.0 MiB (2 * 1024 * 1024).)")
 	fs.IntVar(&g.maxRecvBytes, "max-recv-bytes", 0, `client-side response receive limit in bytes (if 0, it defaults to "math.MaxInt32")`)
 	fs.BoolVar(&g.insecureTransport, "insecure-transport", true, "disable transport security for client connections")
@@ -74,6 +74,26 @@ func (g *globalFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&g.discoverySRVName, "discovery-srv-name", "", "service name to query when using DNS discovery")
 	fs.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 }
+
+// duration is a duration flag whose errors are those of the time package,
+// which users of etcdctl know.
+type duration time.Duration
+
+func durationVar(fs *pflag.FlagSet, p *time.Duration, name string, value time.Duration, usage string) {
+	*p = value
+	fs.Var((*duration)(p), name, usage)
+}
+
+func (d *duration) Set(text string) error {
+	v, err := time.ParseDuration(text)
+	if err == nil {
+		*d = duration(v)
+	}
+	return err
+}
+
+func (d *duration) String() string { return time.Duration(*d).String() }
+func (d *duration) Type() string   { return "duration" }
 
 func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
