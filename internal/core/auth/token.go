@@ -10,7 +10,7 @@ import (
 // Tokens gives out tokens and tells whose they are. It is safe for concurrent
 // use: every request looks its token up.
 type Tokens interface {
-	// Prefix tells whether an authentication must be proposed with a random
+	// NeedsPrefix tells whether an authentication must be proposed with a random
 	// prefix of PrefixLength letters, chosen by the proposing member.
 	NeedsPrefix() bool
 	// Assign gives a token to a user whose authentication was applied.
@@ -43,11 +43,11 @@ const DefaultTTL = 300 * time.Second
 
 // TokenOptions is the value of --auth-token: a kind, and for JWT its options.
 type TokenOptions struct {
-	Kind                string // "simple" or "jwt"
-	SignMethod          string // "RS256", ..., of a JWT
-	PublicKey, PrivKey  string // file names, empty when not given
-	TTL                 time.Duration
-	signMethodSpecified bool
+	Kind           string // "simple" or "jwt"
+	SignMethod     string // "RS256", ..., of a JWT
+	PublicKeyFile  string // empty when not given
+	PrivateKeyFile string // empty when not given
+	TTL            time.Duration
 }
 
 // The kinds of token.
@@ -100,8 +100,8 @@ func ParseTokenOptions(text string) (TokenOptions, error) {
 
 // takeJWT fills in the options of a JWT. Unknown ones are ignored, as by etcd.
 func (o *TokenOptions) takeJWT(given map[string]string) error {
-	o.SignMethod, o.signMethodSpecified = given["sign-method"], given["sign-method"] != ""
-	o.PublicKey, o.PrivKey = given["pub-key"], given["priv-key"]
+	o.SignMethod = given["sign-method"]
+	o.PublicKeyFile, o.PrivateKeyFile = given["pub-key"], given["priv-key"]
 	if ttl, ok := given["ttl"]; ok {
 		d, err := time.ParseDuration(ttl)
 		if err != nil {
@@ -109,7 +109,7 @@ func (o *TokenOptions) takeJWT(given map[string]string) error {
 		}
 		o.TTL = d
 	}
-	if !o.signMethodSpecified || signMethod(o.SignMethod) == nil {
+	if signMethod(o.SignMethod) == nil {
 		return &OptionError{ErrInvalidSignMethod}
 	}
 	return nil
