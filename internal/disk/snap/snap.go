@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -119,8 +120,21 @@ func decodeFrame(b []byte) (crc uint32, data []byte, err error) {
 
 // Events are the store's reports; nil fields are skipped.
 type Events struct {
+	Saved   func(SaveTimes)              // a snapshot is safe on disk
 	Broken  func(path string, err error) // a damaged file was set aside
 	Ignored func(path string)            // a file that does not belong here
+}
+
+// SaveTimes tells where the time of one Save went.
+type SaveTimes struct {
+	Encode time.Duration
+	Write  time.Duration // write, sync, rename and directory sync
+}
+
+func (e *Events) saved(times SaveTimes) {
+	if e.Saved != nil {
+		e.Saved(times)
+	}
 }
 
 func (e *Events) broken(path string, err error) {
@@ -156,9 +170,13 @@ func (s *Store) Save(snapshot *raftpb.Snapshot) error {
 	}
 	ref := Ref{Term: snapshot.Metadata.Term, Index: snapshot.Metadata.Index}
 	path := filepath.Join(s.dir, ref.FileName())
-	if err := files.WriteFileAtomic(s.fs, path, path+tmpSuffix, Encode(snapshot), filePerm); err != nil {
+	begin := time.Now()
+	content := Encode(snapshot)
+	encoded := time.Now()
+	if err := files.WriteFileAtomic(s.fs, path, path+tmpSuffix, content, filePerm); err != nil {
 		return fmt.Errorf("snap: save: %w", err)
 	}
+	s.events.saved(SaveTimes{Encode: encoded.Sub(begin), Write: time.Since(encoded)})
 	return nil
 }
 

@@ -50,9 +50,13 @@ func newStore(t *testing.T, events Events) (*files.Mem, *Store) {
 }
 
 func TestSavedSnapshotIsLoaded(t *testing.T) {
-	fsys, s := newStore(t, Events{})
+	saved := 0
+	fsys, s := newStore(t, Events{Saved: func(SaveTimes) { saved++ }})
 	want := snapshot(2, 0x65)
 	must(t, s.Save(want))
+	if saved != 1 {
+		t.Errorf("events told of %d saves, want 1", saved)
+	}
 	if ok, err := files.Exists(fsys, "/snap/0000000000000002-0000000000000065.snap"); !ok || err != nil {
 		t.Fatalf("no file of the expected name: %v", err)
 	}

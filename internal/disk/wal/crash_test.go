@@ -132,9 +132,9 @@ func changesDisk(op files.Op) bool {
 // before every single operation that touches the disk; each time several of the
 // states the disk could be in must restart to the twin.
 func TestPowerCutAtEveryStep(t *testing.T) {
-	seeds, clonesPerStep := uint64(6), 3
+	seeds, clonesPerStep := uint64(4), 3
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	var cuts, repairs int
 	opt := Options{SegmentBytes: 4096}
