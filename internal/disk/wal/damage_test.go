@@ -195,6 +195,17 @@ func TestOnlyTheLastSegmentCanBeTorn(t *testing.T) {
 	wantErr(t, err, errCRC)
 }
 
+// A commit index without the entries it speaks of means that the disk lost what
+// was synced; starting would elect a leader that forgot acknowledged writes.
+func TestCommitBeyondTheLastEntryIsAnError(t *testing.T) {
+	fsys := files.NewMem()
+	w := create(t, fsys, Options{})
+	save(t, w, hard(1, 9), entries(1, 1, 4, 50)...)
+	must(t, w.Close())
+	_, _, err := Open(fsys, dir, Mark{}, Options{})
+	wantErr(t, err, ErrLost)
+}
+
 func TestEmptyLastSegmentIsDamage(t *testing.T) {
 	fsys := files.NewMem()
 	path, _ := withLog(t, fsys)

@@ -14,6 +14,7 @@ var (
 	ErrMarkMismatch     = errors.New("wal: snapshot mismatch")
 	ErrMetadataConflict = errors.New("wal: conflicting metadata found")
 	ErrGap              = errors.New("wal: slice bounds out of range")
+	ErrLost             = errors.New("wal: committed entries are missing")
 	ErrClosed           = errors.New("wal: closed")
 
 	// ErrTorn marks damage that a power cut leaves at the end of the last

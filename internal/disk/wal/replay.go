@@ -188,5 +188,11 @@ func (c *collector) result() (Replay, error) {
 	if !c.found {
 		return Replay{}, fmt.Errorf("%w: index %d, term %d", ErrMarkNotFound, c.start.Index, c.start.Term)
 	}
+	// A commit index is saved behind the entries it commits, so whatever tail a
+	// crash takes, it never outlives them. If it did, synced records went bad in
+	// a way that looks like the end of the log.
+	if last := c.replay.LastIndex(); c.replay.HardState.Commit > last {
+		return Replay{}, fmt.Errorf("%w: commit index is %d, last entry %d", ErrLost, c.replay.HardState.Commit, last)
+	}
 	return c.replay, nil
 }
