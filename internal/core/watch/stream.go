@@ -1,5 +1,7 @@
 package watch
 
+import "slices"
+
 // NoID is the watch id of answers that concern no watcher.
 const NoID = -1
 
@@ -112,7 +114,7 @@ func (h *Hub) hasRoom(s *Stream) bool { return s.bytes <= h.opt.StreamBytes/2 }
 // Drain takes output from s: answers first, then about limit bytes of events,
 // at last progress. It reports whether there is more to take at once.
 func (h *Hub) Drain(s *Stream, limit int) (out []Response, more bool) {
-	out, s.control = s.control, nil
+	out, s.control = slices.Grow(s.control, min(len(s.ready), limit/eventOverheadBytes+1)), nil
 	for len(s.ready) > 0 && limit > 0 {
 		w := s.ready[0]
 		s.ready[0] = nil

@@ -3,7 +3,6 @@ package watch
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -42,7 +41,10 @@ type op struct {
 // txn applies ops as one revision. Deletions of absent keys change nothing.
 func (w *world) txn(ops ...op) {
 	main, sub := w.rev+1, int64(0)
-	before := maps.Clone(w.where)
+	before := map[string]mvcc.Rev{}
+	for _, o := range ops {
+		before[o.key] = w.where[o.key]
+	}
 	for _, o := range ops {
 		at := mvcc.Rev{Main: main, Sub: sub}
 		old := w.live[o.key]
