@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/steledb/stele/internal/base/bucket"
 )
@@ -88,6 +89,11 @@ type Bolt struct {
 	closing    chan struct{} // closed by Close
 	closeOnce  sync.Once
 
+	// Set by tests before use: smaller bounds, and a call at each step of a
+	// defragmentation outside of locks.
+	chunkBytes, deltaBytesMax int64
+	onStep                    func(step string)
+
 	mu  sync.Mutex // guards cur; held only for moments
 	cur *handle    // the file that is "db"; nil after Close
 }
@@ -103,7 +109,11 @@ func Open(path string, opt Options) (*Bolt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("backend: open %s: %w", path, err)
 	}
-	b := &Bolt{path: path, opt: opt, cur: h, defragTurn: make(chan struct{}, 1), closing: make(chan struct{})}
+	b := &Bolt{
+		path: path, opt: opt, cur: h,
+		defragTurn: make(chan struct{}, 1), closing: make(chan struct{}),
+		chunkBytes: chunkBytes, deltaBytesMax: deltaBytesMax, onStep: func(string) {},
+	}
 	b.noteSizes(h)
 	if opt.ReadOnly {
 		return b, nil
@@ -127,7 +137,10 @@ func openChecked(path string, opt Options) (h *handle, err error) {
 			err = fmt.Errorf("%w: %v", ErrCorrupt, p)
 		}
 		if err != nil {
-			f.Close() // bbolt may have closed it already, which is fine
+			// bbolt may have closed the file already, which is fine. If it
+			// panicked, its map is left over and keeps the lock alive.
+			_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+			f.Close()
 		}
 	}()
 	if err := checkFile(f); err != nil {

@@ -85,7 +85,7 @@ func checkPages(data []byte) error {
 			return err
 		}
 	}
-	return c.checkTree(m.root, 0)
+	return c.checkTree(m.root, rootTree)
 }
 
 type metaPage struct {
@@ -186,27 +186,39 @@ func (c *checker) checkFreelist(id uint64) error {
 	return nil
 }
 
+// place is where in the file a page is: in the tree of buckets or in that of one
+// bucket, and how deep. A file of etcd has two levels: the root holds nothing
+// but buckets, and those hold none.
+type place struct {
+	bucket bool
+	depth  int
+}
+
+var rootTree = place{}
+
+func (p place) below() place { return place{p.bucket, p.depth + 1} }
+
 // checkTree follows the pages below id. Depth bounds the recursion; pages are
 // claimed on the way, so that the walk ends.
-func (c *checker) checkTree(id uint64, depth int) error {
+func (c *checker) checkTree(id uint64, at place) error {
 	b, err := c.page(id)
 	if err != nil {
 		return err
 	}
-	if depth > maxDepth {
+	if at.depth > maxDepth {
 		return corrupt(id, "tree is deeper than %d", maxDepth)
 	}
 	switch flags, count := pageHead(b); flags {
 	case flagBranch:
-		return c.checkBranch(id, b, count, depth)
+		return c.checkBranch(id, b, count, at)
 	case flagLeaf:
-		return c.checkLeaf(id, b, count, depth)
+		return c.checkLeaf(id, b, count, at)
 	default:
 		return corrupt(id, "flags %#x are no tree page's", flags)
 	}
 }
 
-func (c *checker) checkBranch(id uint64, b []byte, count uint64, depth int) error {
+func (c *checker) checkBranch(id uint64, b []byte, count uint64, at place) error {
 	if count == 0 {
 		return corrupt(id, "branch without children")
 	}
@@ -214,36 +226,40 @@ func (c *checker) checkBranch(id uint64, b []byte, count uint64, depth int) erro
 		return corrupt(id, "%d elements do not fit", count)
 	}
 	for i := range count {
-		at := pageHeader + i*branchElement
-		e := b[at:][:branchElement]
+		start := pageHeader + i*branchElement
+		e := b[start:][:branchElement]
 		pos, key := binary.LittleEndian.Uint32(e), binary.LittleEndian.Uint32(e[4:])
-		if at+uint64(pos)+uint64(key) > uint64(len(b)) {
+		if start+uint64(pos)+uint64(key) > uint64(len(b)) {
 			return corrupt(id, "key of element %d ends outside", i)
 		}
-		if err := c.checkTree(binary.LittleEndian.Uint64(e[8:]), depth+1); err != nil {
+		if err := c.checkTree(binary.LittleEndian.Uint64(e[8:]), at.below()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checker) checkLeaf(id uint64, b []byte, count uint64, depth int) error {
+func (c *checker) checkLeaf(id uint64, b []byte, count uint64, at place) error {
 	if pageHeader+count*leafElement > uint64(len(b)) {
 		return corrupt(id, "%d elements do not fit", count)
 	}
 	for i := range count {
-		at := pageHeader + i*leafElement
-		e := b[at:][:leafElement]
+		start := pageHeader + i*leafElement
+		e := b[start:][:leafElement]
 		u32 := binary.LittleEndian.Uint32
-		value := at + uint64(u32(e[4:])) + uint64(u32(e[8:]))
+		value := start + uint64(u32(e[4:])) + uint64(u32(e[8:]))
 		end := value + uint64(u32(e[12:]))
 		if end > uint64(len(b)) {
 			return corrupt(id, "pair %d ends outside", i)
 		}
-		if u32(e)&flagBucket == 0 {
+		isBucket := u32(e)&flagBucket != 0
+		if isBucket == at.bucket {
+			return corrupt(id, "pair %d: a bucket where a value must be, or the other way round", i)
+		}
+		if !isBucket {
 			continue
 		}
-		if err := c.checkBucket(id, b[value:end], depth); err != nil {
+		if err := c.checkBucket(id, b[value:end]); err != nil {
 			return err
 		}
 	}
@@ -251,12 +267,13 @@ func (c *checker) checkLeaf(id uint64, b []byte, count uint64, depth int) error 
 }
 
 // checkBucket checks a bucket given by its value in leaf page id.
-func (c *checker) checkBucket(id uint64, v []byte, depth int) error {
+func (c *checker) checkBucket(id uint64, v []byte) error {
 	if len(v) < bucketHeader {
 		return corrupt(id, "bucket of %d bytes", len(v))
 	}
+	inside := place{bucket: true}
 	if root := binary.LittleEndian.Uint64(v); root != 0 {
-		return c.checkTree(root, depth+1)
+		return c.checkTree(root, inside)
 	}
 	inline := v[bucketHeader:]
 	if len(inline) < pageHeader {
@@ -266,8 +283,5 @@ func (c *checker) checkBucket(id uint64, v []byte, depth int) error {
 	if flags != flagLeaf {
 		return corrupt(id, "flags %#x are no inline bucket's", flags)
 	}
-	if depth > maxDepth {
-		return corrupt(id, "buckets are nested deeper than %d", maxDepth)
-	}
-	return c.checkLeaf(id, inline, count, depth+1)
+	return c.checkLeaf(id, inline, count, inside)
 }

@@ -35,8 +35,11 @@ var errOutrun = errors.New("commits arrive faster than they can be replayed")
 // A commit is relevant to the copy where it changes keys before the position;
 // beyond it the next read sees the change anyway.
 type fileCopy struct {
-	path  string
-	h     *handle
+	path       string
+	h          *handle
+	chunkBytes int64
+	deltaMax   int64
+
 	names []bucket.Name // in the order of the file
 
 	at   int    // buckets before names[at] are copied
@@ -48,8 +51,16 @@ type fileCopy struct {
 
 // newCopyLocked creates an empty file beside the current one, with its buckets.
 func (b *Bolt) newCopyLocked(mapped int64) (*fileCopy, error) {
+	cur, err := b.current()
+	if err != nil {
+		return nil, err
+	}
+	defer cur.release()
 	b.tmpSeq++
-	c := &fileCopy{path: fmt.Sprintf("%s%s%d", b.path, tmpInfix, b.tmpSeq)}
+	c := &fileCopy{
+		path:       fmt.Sprintf("%s%s%d", b.path, tmpInfix, b.tmpSeq),
+		chunkBytes: b.chunkBytes, deltaMax: b.deltaBytesMax,
+	}
 	if err := os.Remove(c.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -57,7 +68,7 @@ func (b *Bolt) newCopyLocked(mapped int64) (*fileCopy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.h, err = openHandle(c.path, f, b.opt, max(mapped, b.cur.mapped)); err != nil {
+	if c.h, err = openHandle(c.path, f, b.opt, max(mapped, cur.mapped)); err != nil {
 		return nil, errors.Join(err, os.Remove(c.path))
 	}
 	c.h.db.NoSync = true // until it takes the name; synced as a whole before
@@ -106,7 +117,7 @@ func (c *fileCopy) has(name bucket.Name, key []byte) bool {
 // noteLocked remembers a commit for the copy.
 func (c *fileCopy) noteLocked(batch Batch) {
 	c.deltaBytes += batch.bytes()
-	if c.deltaBytes > deltaBytesMax {
+	if c.deltaBytes > c.deltaMax {
 		c.delta = nil
 		return
 	}
@@ -115,7 +126,7 @@ func (c *fileCopy) noteLocked(batch Batch) {
 
 // takeDeltaLocked empties the list of commits.
 func (c *fileCopy) takeDeltaLocked() ([]Batch, error) {
-	if c.deltaBytes > deltaBytesMax {
+	if c.deltaBytes > c.deltaMax {
 		return nil, errOutrun
 	}
 	delta := c.delta
@@ -159,7 +170,7 @@ func (c *fileCopy) advanceIn(dst, src *bbolt.Tx, delta []Batch) error {
 			return err
 		}
 	}
-	for left := chunkBytes; left > 0 && !c.done(); {
+	for left := int(c.chunkBytes); left > 0 && !c.done(); {
 		n, end, err := c.copyBucket(dst, src, left)
 		if err != nil {
 			return err

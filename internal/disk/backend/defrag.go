@@ -91,6 +91,7 @@ func (b *Bolt) carryOut(ctx context.Context, c *fileCopy, stats *DefragStats) er
 		if err := b.copyChunk(c); err != nil {
 			return err
 		}
+		b.onStep("chunk")
 	}
 	// The sync that takes long, of all that was copied, comes before the lock.
 	for range catchUpRounds {
@@ -100,6 +101,7 @@ func (b *Bolt) carryOut(ctx context.Context, c *fileCopy, stats *DefragStats) er
 		if err := c.h.db.Sync(); err != nil {
 			return fmt.Errorf("sync %s: %w", c.path, err)
 		}
+		b.onStep("sync")
 		n, err := b.replay(c)
 		if err != nil {
 			return err
@@ -111,6 +113,7 @@ func (b *Bolt) carryOut(ctx context.Context, c *fileCopy, stats *DefragStats) er
 	if err := c.h.db.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", c.path, err)
 	}
+	b.onStep("swap")
 
 	b.commitMu.Lock()
 	defer b.commitMu.Unlock()
