@@ -14,6 +14,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/steledb/stele/internal/cli/flagval"
 	"github.com/steledb/stele/internal/client"
 )
 
@@ -338,7 +339,7 @@ func (a *app) endpointHashKVCommand() *cobra.Command {
 			}
 			return failed
 		})}
-	cmd.Flags().Int64Var(&rev, "rev", 0, "maximum revision to hash (default: latest revision)")
+	flagval.Int64(cmd.Flags(), &rev, "rev", 0, "maximum revision to hash (default: latest revision)")
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/steledb/stele/internal/base/logs"
+	"github.com/steledb/stele/internal/cli/flagval"
 )
 
 const (
@@ -55,12 +56,12 @@ func (g *globalFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&g.debug, "debug", false, "enable client-side debug logging")
 	fs.StringVarP(&g.writeOut, "write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
 	fs.BoolVar(&g.hex, "hex", false, "print byte strings as hex encoded strings")
-	durationVar(fs, &g.dialTimeout, "dial-timeout", 2*time.Second, "dial timeout for client connections")
-	durationVar(fs, &g.commandTimeout, "command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")
-	durationVar(fs, &g.keepAliveTime, "keepalive-time", 2*time.Second, "keepalive time for client connections")
-	durationVar(fs, &g.keepAliveTimeout, "keepalive-timeout", 6*time.Second, "keepalive timeout for client connections")
-	fs.IntVar(&g.maxRequestBytes, "max-request-bytes", 0, "client-side request send limit in bytes (if 0, it defaults to 2.0 MiB (2 * 1024 * 1024).)")
-	fs.IntVar(&g.maxRecvBytes, "max-recv-bytes", 0, `client-side response receive limit in bytes (if 0, it defaults to "math.MaxInt32")`)
+	flagval.Duration(fs, &g.dialTimeout, "dial-timeout", 2*time.Second, "dial timeout for client connections")
+	flagval.Duration(fs, &g.commandTimeout, "command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")
+	flagval.Duration(fs, &g.keepAliveTime, "keepalive-time", 2*time.Second, "keepalive time for client connections")
+	flagval.Duration(fs, &g.keepAliveTimeout, "keepalive-timeout", 6*time.Second, "keepalive timeout for client connections")
+	flagval.Int(fs, &g.maxRequestBytes, "max-request-bytes", 0, "client-side request send limit in bytes (if 0, it defaults to 2.0 MiB (2 * 1024 * 1024).)")
+	flagval.Int(fs, &g.maxRecvBytes, "max-recv-bytes", 0, `client-side response receive limit in bytes (if 0, it defaults to "math.MaxInt32")`)
 	fs.BoolVar(&g.insecureTransport, "insecure-transport", true, "disable transport security for client connections")
 	fs.BoolVar(&g.insecureDiscovery, "insecure-discovery", true, "accept insecure SRV records describing cluster endpoints")
 	fs.BoolVar(&g.insecureSkipVerify, "insecure-skip-tls-verify", false, "skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)")
@@ -74,26 +75,6 @@ func (g *globalFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&g.discoverySRVName, "discovery-srv-name", "", "service name to query when using DNS discovery")
 	fs.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 }
-
-// duration is a duration flag whose errors are those of the time package,
-// which users of etcdctl know.
-type duration time.Duration
-
-func durationVar(fs *pflag.FlagSet, p *time.Duration, name string, value time.Duration, usage string) {
-	*p = value
-	fs.Var((*duration)(p), name, usage)
-}
-
-func (d *duration) Set(text string) error {
-	v, err := time.ParseDuration(text)
-	if err == nil {
-		*d = duration(v)
-	}
-	return err
-}
-
-func (d *duration) String() string { return time.Duration(*d).String() }
-func (d *duration) Type() string   { return "duration" }
 
 func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/steledb/stele/internal/base/keys"
+	"github.com/steledb/stele/internal/cli/flagval"
 	"github.com/steledb/stele/internal/client"
 )
 
@@ -76,17 +77,17 @@ func (f *getFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.consistency, "consistency", "l", "Linearizable(l) or Serializable(s)")
 	fs.StringVar(&f.order, "order", "", "Order of results; ASCEND or DESCEND (ASCEND by default)")
 	fs.StringVar(&f.sortBy, "sort-by", "", "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION")
-	fs.Int64Var(&f.limit, "limit", 0, "Maximum number of results")
+	flagval.Int64(fs, &f.limit, "limit", 0, "Maximum number of results")
 	fs.BoolVar(&f.prefix, "prefix", false, "Get keys with matching prefix")
 	fs.BoolVar(&f.fromKey, "from-key", false, "Get keys that are greater than or equal to the given key using byte compare")
-	fs.Int64Var(&f.rev, "rev", 0, "Specify the kv revision")
+	flagval.Int64(fs, &f.rev, "rev", 0, "Specify the kv revision")
 	fs.BoolVar(&f.keysOnly, "keys-only", false, "Get only the keys")
 	fs.BoolVar(&f.countOnly, "count-only", false, "Get only the count")
 	fs.BoolVar(&f.valueOnly, "print-value-only", false, `Only write values when using the "simple" output format`)
-	fs.Int64Var(&f.minCreate, "min-create-rev", 0, "Minimum create revision")
-	fs.Int64Var(&f.maxCreate, "max-create-rev", 0, "Maximum create revision")
-	fs.Int64Var(&f.minMod, "min-mod-rev", 0, "Minimum modification revision")
-	fs.Int64Var(&f.maxMod, "max-mod-rev", 0, "Maximum modification revision")
+	flagval.Int64(fs, &f.minCreate, "min-create-rev", 0, "Minimum create revision")
+	flagval.Int64(fs, &f.maxCreate, "max-create-rev", 0, "Maximum create revision")
+	flagval.Int64(fs, &f.minMod, "min-mod-rev", 0, "Minimum modification revision")
+	flagval.Int64(fs, &f.maxMod, "max-mod-rev", 0, "Maximum modification revision")
 }
 
 var sortOrders = map[string]pb.RangeRequest_SortOrder{

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/steledb/stele/internal/base/keys"
+	"github.com/steledb/stele/internal/cli/flagval"
 	"github.com/steledb/stele/internal/client"
 )
 
@@ -37,7 +38,7 @@ func (a *app) lockCommand() *cobra.Command {
 			return a.showClaim(ctx, c, claim, "lock lost on init")
 		}, len(args) > 1)
 	})}
-	cmd.Flags().IntVar(&ttl, "ttl", lockTTLSeconds, "timeout for session")
+	flagval.Int(cmd.Flags(), &ttl, "ttl", lockTTLSeconds, "timeout for session")
 	return cmd
 }
 

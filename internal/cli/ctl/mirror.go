@@ -11,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/steledb/stele/internal/cli/flagval"
 	"github.com/steledb/stele/internal/client"
 )
 
@@ -56,7 +57,7 @@ func (a *app) makeMirrorCommand() *cobra.Command {
 	})}
 	fs := cmd.Flags()
 	fs.StringVar(&f.prefix, "prefix", "", "Key-value prefix to mirror")
-	fs.Int64Var(&f.rev, "rev", 0, "Specify the kv revision to start to mirror")
+	flagval.Int64(fs, &f.rev, "rev", 0, "Specify the kv revision to start to mirror")
 	fs.UintVar(&f.maxTxnOps, "max-txn-ops", 128, "Maximum number of operations permitted in a transaction during syncing updates")
 	fs.StringVar(&f.destPrefix, "dest-prefix", "", "destination prefix to mirror a prefix to a different prefix in the destination cluster")
 	fs.BoolVar(&f.noDestPrefix, "no-dest-prefix", false, "mirror key-values to the root of the destination cluster")

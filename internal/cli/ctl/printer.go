@@ -11,6 +11,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/steledb/stele/internal/cli/table"
 )
 
 // format is a value of --write-out.
@@ -132,6 +134,9 @@ func (p *printer) kv(kv *mvccpb.KeyValue) {
 	p.bytes(kv.Key)
 	p.bytes(kv.Value)
 }
+
+// table draws a box; writing to memory cannot fail.
+func (p *printer) table(header []string, rows [][]string) { _ = table.Write(&p.buf, header, rows) }
 
 // field prints one line of the fields format.
 func (p *printer) field(name string, value any) { p.line("%q : %v", name, value) }

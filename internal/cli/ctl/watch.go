@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/steledb/stele/internal/cli/flagval"
 	"github.com/steledb/stele/internal/client"
 )
 
@@ -33,7 +34,7 @@ type watchFlags struct {
 
 func (f *watchFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.prefix, "prefix", false, "Watch on a prefix if prefix is set")
-	fs.Int64Var(&f.rev, "rev", 0, "Revision to start watching")
+	flagval.Int64(fs, &f.rev, "rev", 0, "Revision to start watching")
 	fs.BoolVar(&f.prevKV, "prev-kv", false, "get the previous key-value pair before the event happens")
 	fs.BoolVar(&f.progressNotify, "progress-notify", false, "get periodic watch progress notification from server")
 }
