@@ -196,10 +196,15 @@ func (n *node) pump() (e Effects, any bool) {
 	return e, true
 }
 
-// persist ends the oldest write in flight.
+// persist ends the oldest write that somebody waits for, and with it those
+// before it.
 func (n *node) persist() bool {
 	if n.r == nil || len(n.queue) == 0 {
 		return false
+	}
+	for len(n.queue) > 1 && n.queue[0].Token == 0 {
+		n.disk.write(&n.queue[0])
+		n.queue = n.queue[1:]
 	}
 	e := n.queue[0]
 	n.queue = n.queue[1:]
