@@ -135,20 +135,27 @@ func (h *Hub) NextScan() (Scan, bool) {
 	return Scan{From: from, To: h.matched, MaxChanges: h.opt.BatchChanges, MaxBytes: h.opt.StreamBytes}, true
 }
 
-// Feed gives the changes of the revisions [from, to] to those behind.
-func (h *Hub) Feed(from, to int64, changes []mvcc.Change, values Values) {
-	if to = min(to, h.matched); to < from {
-		return
-	}
-	left := h.beginBatch(from, to)
-	for len(changes) > 0 && left > 0 && changes[0].Mod.Main <= to {
+// Feed gives the changes of the revisions [from, to] to those behind, up to
+// the revision that it returns: when much has been queued it stops early, and
+// the caller feeds the rest after letting others at the hub.
+func (h *Hub) Feed(from, to int64, changes []mvcc.Change, values Values) (last int64) {
+	to = min(to, h.matched)
+	batch := h.beginBatch(from, to)
+	for len(changes) > 0 && changes[0].Mod.Main <= to && batch.left > 0 {
 		n := revisionLen(changes)
 		r := &revision{rev: changes[0].Mod.Main, changes: changes[:n:n]}
-		left -= h.feedRevision(r, values)
-		changes = changes[n:]
+		h.feedRevision(&batch, r, values)
+		if changes = changes[n:]; h.stats.Events >= batch.until {
+			to = r.rev
+		}
 	}
-	h.endBatch(from, to)
+	h.endBatch(to)
+	return to
 }
+
+// ScanFailed tells the hub that a scan could not be answered. Those who need
+// another part of history have their turn first.
+func (h *Hub) ScanFailed(s Scan) { h.catching.last = s.From }
 
 // catchUpFromLog does one batch of the log, if it is the log's turn.
 func (h *Hub) catchUpFromLog(values Values) {
@@ -156,24 +163,30 @@ func (h *Hub) catchUpFromLog(values Values) {
 	if !ok || !h.log.has(from) {
 		return
 	}
-	to, count := from, 0
-	for ; to < h.matched; to++ {
-		if count += len(h.log.at(to).changes); count >= h.opt.BatchChanges {
+	batch := h.beginBatch(from, h.matched)
+	rev, changes := from, 0
+	for ; rev <= h.matched && batch.left > 0; rev++ {
+		if changes >= h.opt.BatchChanges || h.stats.Events >= batch.until {
 			break
 		}
+		r := h.log.at(rev)
+		changes += len(r.changes)
+		h.feedRevision(&batch, r, values)
 	}
-	left := h.beginBatch(from, to)
-	for rev := from; rev <= to && left > 0; rev++ {
-		left -= h.feedRevision(h.log.at(rev), values)
-	}
-	h.endBatch(from, to)
+	h.endBatch(rev - 1)
 }
 
-// beginBatch marks who takes part: everyone with a cursor in the batch and
-// room. It returns how many they are.
-func (h *Hub) beginBatch(from, to int64) int {
+// batch is one turn of catching up.
+type batch struct {
+	left  int    // watchers that take part and have not stopped
+	until uint64 // count of queued events at which to stop
+}
+
+// beginBatch marks who takes part: everyone with a cursor in [from, to] whose
+// stream has room.
+func (h *Hub) beginBatch(from, to int64) batch {
 	h.catching.batch++
-	n := 0
+	b := batch{until: h.stats.Events + uint64(h.opt.StepDeliveries)}
 	for _, s := range h.catching.streams {
 		if s.blocked {
 			continue
@@ -181,16 +194,15 @@ func (h *Hub) beginBatch(from, to int64) int {
 		for _, w := range s.behind {
 			if from <= w.next && w.next <= to {
 				w.batch = h.catching.batch
-				n++
+				b.left++
 			}
 		}
 	}
-	return n
+	return b
 }
 
-// feedRevision gives one revision to those who take part and returns how many
-// of them had to stop at it.
-func (h *Hub) feedRevision(r *revision, values Values) (stopped int) {
+// feedRevision gives one revision to those who take part.
+func (h *Hub) feedRevision(b *batch, r *revision, values Values) {
 	for i := range r.changes {
 		c := &r.changes[i]
 		h.index.each(c.Key, func(w *watcher) {
@@ -199,11 +211,10 @@ func (h *Hub) feedRevision(r *revision, values Values) (stopped int) {
 			}
 			h.deliver(w, h.caughtUpEvent(r, i, w.prevKV, values))
 			if w.batch != h.catching.batch {
-				stopped++
+				b.left--
 			}
 		})
 	}
-	return stopped
 }
 
 // caughtUpEvent is event for a watcher that reads history. A value from before
@@ -216,15 +227,16 @@ func (h *Hub) caughtUpEvent(r *revision, i int, withPrev bool, values Values) *E
 	return h.event(r, i, withPrev, values)
 }
 
-// endBatch moves the cursors of those who got through and puts in step whoever
-// has met the others.
-func (h *Hub) endBatch(from, to int64) {
-	h.catching.last = to + 1
+// endBatch moves the cursors of those who got through to the last revision
+// and puts in step whoever has met the others. A cursor beyond it was not
+// reached and stays.
+func (h *Hub) endBatch(last int64) {
+	h.catching.last = last + 1
 	for i := len(h.catching.streams) - 1; i >= 0; i-- {
 		s := h.catching.streams[i]
 		for j := len(s.behind) - 1; j >= 0; j-- {
-			if w := s.behind[j]; w.batch == h.catching.batch {
-				w.next = to + 1
+			if w := s.behind[j]; w.batch == h.catching.batch && w.next <= last {
+				w.next = last + 1
 				h.maybeJoin(w)
 			}
 		}

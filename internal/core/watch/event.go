@@ -55,11 +55,11 @@ func (e *Event) size() int { return len(e.wire) + eventOverheadBytes }
 // Tags of the fields above.
 const (
 	tagEvents      = 11<<3 | 2
-	tagType        = 1<<3 | 0
+	tagType        = 1 << 3
 	tagKV          = 2<<3 | 2
 	tagPrevKV      = 3<<3 | 2
 	tagKey         = 1<<3 | 2
-	tagModRevision = 3<<3 | 0
+	tagModRevision = 3 << 3
 )
 
 func newEvent(c *mvcc.Change, prev []byte) *Event {

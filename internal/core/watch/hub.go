@@ -46,8 +46,9 @@ type Options struct {
 	// LogBytes bounds the log of the newest revisions.
 	LogBytes int
 	// BatchChanges is how many changes one catch-up batch looks at, and
-	// StepDeliveries after how many queued events Advance returns. Both bound
-	// how long a caller holds its lock around the hub.
+	// StepDeliveries after how many queued events Advance and Feed return, at
+	// the end of a revision. Both bound how long a caller holds its lock around
+	// the hub.
 	BatchChanges   int
 	StepDeliveries int
 }
@@ -60,7 +61,7 @@ const (
 	DefaultResponseBytes  = 1 << 20
 	DefaultLogBytes       = 16 << 20
 	DefaultBatchChanges   = 2000
-	DefaultStepDeliveries = 20000
+	DefaultStepDeliveries = 10000
 )
 
 func (o Options) withDefaults() Options {

@@ -44,7 +44,6 @@ type twinRun struct {
 	known    map[string]*mvccpb.KeyValue
 
 	streams []*twinStream
-	next    int // names of watchers
 	// heard is the newest compact revision told to the hub.
 	heard int64
 }
@@ -63,15 +62,14 @@ type twinStream struct {
 	watchers map[int64]*twinWatcher
 	requests []Request // creates that are not answered yet
 	startAt  []int64   // and the revision published at that time
-	asked    int64     // revision published at the last progress request
+
 }
 
 type twinWatcher struct {
-	req      Request
-	from     int64
-	got      int   // how many facts it has consumed of want
-	lastRev  int64 // revision of its last event
-	progress int64
+	req     Request
+	from    int64
+	got     int   // how many facts it has consumed of want
+	lastRev int64 // revision of its last event
 }
 
 func newTwinRun(t *testing.T, seed uint64) *twinRun {

@@ -134,7 +134,12 @@ func (w *world) scan(h *Hub) bool {
 		}
 		changes = append(changes, c)
 	}
-	h.Feed(s.From, to, changes, w)
+	for from := s.From; from <= to; {
+		from = h.Feed(from, to, changes, w) + 1
+		for len(changes) > 0 && changes[0].Mod.Main < from {
+			changes = changes[1:]
+		}
+	}
 	return true
 }
 

@@ -199,19 +199,38 @@ func (h *Hub) catchUp(scan watch.Scan) error {
 	view := h.view()
 	defer view.Close()
 	to, changes, err := read(view, scan)
+	if err != nil {
+		return h.scanFailed(scan, view, err)
+	}
+	for from := scan.From; from <= to && !h.stopping(); {
+		last := h.feed(from, to, changes, view)
+		for len(changes) > 0 && changes[0].Mod.Main <= last {
+			changes = changes[1:]
+		}
+		from = last + 1
+	}
+	return nil
+}
 
+func (h *Hub) feed(from, to int64, changes []mvcc.Change, values watch.Values) (last int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	defer h.wakeStreams()
+	last = h.core.Feed(from, to, changes, values)
+	h.wakeStreams()
+	return last
+}
+
+// scanFailed sorts out why history could not be read. That it is compacted is
+// news for the hub, not a failure.
+func (h *Hub) scanFailed(scan watch.Scan, view History, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if errors.Is(err, mvcc.ErrCompacted) && view.CompactRev() > scan.From {
 		h.core.Compacted(view.CompactRev())
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	h.core.Feed(scan.From, to, changes, view)
-	return nil
+	h.core.ScanFailed(scan)
+	return err
 }
 
 // read collects whole revisions until the scan's bounds are reached, and
