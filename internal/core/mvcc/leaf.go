@@ -6,11 +6,11 @@ import (
 )
 
 // Sizes of a leaf. A published leaf is copied by the first put that lands in
-// it, so a leaf is as large as a copy is cheap: 64 heads are 2 KiB. Keys can be
+// it, so a leaf is as large as a copy is cheap: 32 heads are 1 KiB. Keys can be
 // long; a leaf of long keys splits by bytes.
 const (
-	leafMax      = 64
-	leafMin      = 16
+	leafMax      = 32
+	leafMin      = 8
 	leafMaxBytes = 32 << 10
 )
 
