@@ -151,7 +151,7 @@ func (r *Raft) tell(e *Effects) {
 		r.event(Event{Kind: EventLeaderChanged, Peer: now.Leader, OldLeader: before.Leader})
 	}
 	r.out.told = now
-	e.SoftState = &now
+	e.SoftState = new(now) // here, or every call would allocate
 }
 
 // AppliedTo says that the state machine has applied everything up to index.

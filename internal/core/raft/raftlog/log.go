@@ -260,9 +260,13 @@ func (l *Log) Compact(index uint64) {
 	l.base = Position{index, term}
 	l.entries = l.entries[drop:]
 	// Copying each time would cost O(log) per call, never copying would hold
-	// dropped data for long: copy when at least half of the array is waste.
+	// dropped data for long: copy when at least half of the array is waste. The
+	// new array has room for as much as was dropped, so that a log which is
+	// compacted regularly does not grow its array in between.
 	if l.wasted += drop; l.wasted >= len(l.entries) {
-		l.entries, l.wasted = append([]raftpb.Entry(nil), l.entries...), 0
+		kept := make([]raftpb.Entry, len(l.entries), len(l.entries)+l.wasted)
+		copy(kept, l.entries)
+		l.entries, l.wasted = kept, 0
 	}
 }
 
