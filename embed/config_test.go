@@ -266,3 +266,26 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// https URLs get a configuration from files or made at start; http ones none.
+func TestTLSConfigurations(t *testing.T) {
+	c, err := parse([]string{"--data-dir", t.TempDir(), "--auto-tls", "--peer-auto-tls",
+		"--listen-client-urls", "https://127.0.0.1:2379", "--advertise-client-urls", "https://127.0.0.1:2379"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := c.ClientServerTLS([]string{"h2"})
+	if err != nil || config == nil || config.NextProtos[0] != "h2" {
+		t.Errorf("clients: %v %v", config, err)
+	}
+	if config, err = c.PeerServerTLS(nil); config != nil || err != nil {
+		t.Errorf("peers are called over http: %v %v", config, err)
+	}
+	if config, err = c.PeerClientTLS(); err != nil || !config.InsecureSkipVerify {
+		t.Errorf("certificates made at start cannot be verified: %v", err)
+	}
+	c.ClientAutoTLS, c.ClientTLSInfo = false, TLSInfo{CertFile: "/nonexistent", KeyFile: "/nonexistent"}
+	if _, err = c.ClientServerTLS(nil); err == nil || err.Error() != "open /nonexistent: no such file or directory" {
+		t.Errorf("no such file: %v", err)
+	}
+}
