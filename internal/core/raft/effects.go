@@ -57,7 +57,7 @@ func (e *Effects) MustSync() bool { return e.Token != 0 }
 func (r *Raft) HasEffects() bool {
 	o := &r.out
 	return len(o.messages) > 0 || len(o.readStates) > 0 || len(o.dropped) > 0 || len(o.replaced) > 0 || len(o.wanted) > 0 ||
-		len(r.disk.waiting) > 0 || r.lead.mustFlush || r.mustWrite() || r.hardState() != r.disk.handed ||
+		len(r.disk.waiting) > 0 && !r.disk.failed || r.lead.mustFlush || r.mustWrite() || r.hardState() != r.disk.handed ||
 		r.canDeliver() || r.softState() != o.told ||
 		r.reads.end() > r.reads.announced
 }

@@ -245,10 +245,7 @@ func (m *mixed) allApplied(data string) bool {
 
 // ourPeer is one of ours; its writes end when the pump runs again, so that its
 // disk is always one turn behind.
-type ourPeer struct {
-	n     *node
-	reads []ReadState
-}
+type ourPeer struct{ n *node }
 
 func newOurPeer(id uint64, voters []uint64, preVote, checkQuorum bool, seed uint64) *ourPeer {
 	w := newWorld(func(id uint64) Config {

@@ -83,16 +83,6 @@ func runRandom(seed uint64, steps int) (err error) {
 	return s.calm()
 }
 
-// someone picks a member that is up, nil if all are down.
-func (s *storm) someone() *node {
-	ids := s.w.ids()
-	n := s.w.nodes[ids[s.rnd.IntN(len(ids))]]
-	if n.r == nil {
-		return nil
-	}
-	return n
-}
-
 func (s *storm) chance(inThousand int) bool { return s.rnd.IntN(1000) < inThousand }
 
 func (s *storm) step() error {

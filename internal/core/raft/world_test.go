@@ -36,7 +36,6 @@ type node struct {
 	dropped   []string
 	holdApply bool
 	held      []raftpb.Entry
-	lost      error // Step said that the log is lost
 }
 
 type stable struct {
