@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -147,7 +148,13 @@ func checkPromote(m Member, exists bool) error {
 	return nil
 }
 
+// errNoID refuses a member whose id raft uses for nobody.
+var errNoID = errors.New("cluster: a member cannot have the id 0")
+
 func (c *Cluster) checkAdd(m Member, exists bool) error {
+	if m.ID == ids.None {
+		return errNoID
+	}
 	if exists {
 		return ErrExists
 	}
@@ -198,7 +205,7 @@ func decodeContext(cc raftpb.ConfChange) (changeContext, error) {
 	if err := json.Unmarshal(cc.Context, &context); err != nil {
 		return context, fmt.Errorf("cluster: conf change of member %s: %w", ids.Text(cc.NodeID), err)
 	}
-	if context.ID != cc.NodeID || cc.NodeID == ids.None {
+	if context.ID != cc.NodeID {
 		return context, fmt.Errorf("cluster: conf change of member %s describes member %s", ids.Text(cc.NodeID), ids.Text(context.ID))
 	}
 	return context, nil
