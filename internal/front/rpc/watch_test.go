@@ -18,6 +18,7 @@ import (
 
 	"github.com/steledb/stele/internal/base/keys"
 	"github.com/steledb/stele/internal/core/mvcc"
+	"github.com/steledb/stele/internal/core/watch"
 	"github.com/steledb/stele/internal/member/watching"
 )
 
@@ -353,6 +354,45 @@ func TestWatchFragments(t *testing.T) {
 	c.wants("with fragments", "0 created @2", "0 fragment"+five+" @2", "0"+three+" @2")
 	c.create(&pb.WatchCreateRequest{Key: []byte("f"), RangeEnd: []byte("g"), StartRevision: 2})
 	c.wants("without", "1 created @2", "1"+five+three+" @2")
+}
+
+// A client that does not read costs a bounded amount and nobody else's time;
+// when it reads again, it gets everything in order.
+func TestWatchSlowClient(t *testing.T) {
+	const puts = 500
+	g := newWatchRig(t, WatchOptions{})
+	slow, quick := g.talk(), g.talk()
+	for _, c := range []*watchTalk{slow, quick} {
+		c.create(&pb.WatchCreateRequest{Key: []byte("k")})
+		c.wants("create", "0 created @1")
+	}
+	value := strings.Repeat("v", 100<<10) // 50 MB in all, more than a stream may have queued
+	read := func(c *watchTalk) {
+		for next := int64(2); next < puts+2; {
+			r, err := c.stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range r.Events {
+				if e.Kv.ModRevision != next {
+					t.Fatalf("revision %d, want %d", e.Kv.ModRevision, next)
+				}
+				next++
+			}
+		}
+	}
+	for range puts {
+		g.put("k", value)
+	}
+	read(quick)
+	if st := g.hub.Stats(); st.Behind < 1 || st.Pending > watch.DefaultStreamBytes/len(value)+1 {
+		t.Errorf("while one client does not read: %+v", st)
+	}
+	read(slow)
+	slow.quiet("all has come", puts+1)
+	if st := g.hub.Stats(); st.Behind != 0 || st.Pending != 0 {
+		t.Errorf("when both have read: %+v", st)
+	}
 }
 
 // A stream that does not encode gets the same messages, with Events set.
