@@ -22,7 +22,7 @@ const (
 
 	settle      = 400 * time.Millisecond // for a watch to be in place; nothing tells from outside
 	answerWait  = 8 * time.Second        // for the output of a command that stays
-	commandWait = 60 * time.Second
+	commandWait = 30 * time.Second
 	signalWait  = 5 * time.Second // for a command to end after its signal
 
 	exitInterrupted = 130

@@ -107,9 +107,8 @@ func (a *app) fetchSnapshot(ctx context.Context, c *client.Client, f io.Writer, 
 	}
 	streamLog := logs.Named(log, "client")
 	streamLog.Info("opened snapshot stream; downloading")
-	log.Info("fetching snapshot", "endpoint", c.Endpoints()[0])
 	var sum trailerDigest
-	for {
+	for first := true; ; first = false {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
@@ -117,6 +116,9 @@ func (a *app) fetchSnapshot(ctx context.Context, c *client.Client, f io.Writer, 
 		if err != nil {
 			streamLog.Warn("failed to receive from snapshot stream; closing", "error", err)
 			return 0, "", streamedError(ctx, err)
+		}
+		if first { // only now does a server that refuses say so
+			log.Info("fetching snapshot", "endpoint", c.Endpoints()[0])
 		}
 		if resp.Version != "" {
 			version = resp.Version
