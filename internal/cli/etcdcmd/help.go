@@ -18,12 +18,6 @@ const usage = `Usage:
 
   etcd -h | --help
     Show this text and every option.
-
-  etcd gateway
-    Run the stateless TCP gateway in front of a cluster.
-
-  etcd grpc-proxy
-    Run the stateless gRPC proxy in front of a cluster.
 `
 
 // flagHelp lists every option of the table under its heading.

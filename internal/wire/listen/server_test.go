@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -299,9 +300,16 @@ func TestShutdownIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer idle.Close()
+	for w.undecidedCount() == 0 {
+		runtime.Gosched()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
+	begun := time.Now()
 	w.Shutdown(ctx)
+	if took := time.Since(begun); took > sniffTimeout/2 {
+		t.Errorf("shutdown waited %v, for the undecided connection surely", took)
+	}
 	if _, err := stream.Recv(); err == nil {
 		t.Error("the stream lives on")
 	}
@@ -318,6 +326,12 @@ func TestShutdownIsBounded(t *testing.T) {
 	if err := w.Serve(l); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve after the end: %v", err)
 	}
+}
+
+func (s *Server) undecidedCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.undecided)
 }
 
 // Whatever a client sends first, however it is cut into packets, the server
