@@ -36,18 +36,20 @@ func (b *Bolt) Snapshot() (Snapshot, error) {
 }
 
 func (b *Bolt) beginRead() (*boltRead, error) {
+	b.openReads.Add(1) // before the file is looked up, so that Close sees every read of it
 	h, err := b.current()
 	if err != nil {
+		b.openReads.Add(-1)
 		return nil, err
 	}
 	tx, err := h.db.Begin(false)
 	if err != nil {
 		h.release()
+		b.openReads.Add(-1)
 		return nil, fmt.Errorf("backend: read %s: %w", b.path, err)
 	}
 	r := &boltRead{owner: b, h: h, tx: tx, key: tx.Bucket([]byte(bucket.Key))}
 	r.refs.Store(1)
-	b.openReads.Add(1)
 	return r, nil
 }
 
@@ -80,8 +82,8 @@ func (r *boltRead) Release() {
 	switch n := r.refs.Add(-1); {
 	case n == 0:
 		_ = r.tx.Rollback() // of a read transaction: never fails
-		r.owner.openReads.Add(-1)
 		r.h.release()
+		r.owner.openReads.Add(-1)
 	case n < 0:
 		panic("backend: base released more often than retained")
 	}

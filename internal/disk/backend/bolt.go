@@ -88,6 +88,7 @@ type Bolt struct {
 	defragTurn chan struct{}
 	closing    chan struct{} // closed by Close
 	closeOnce  sync.Once
+	retired    sync.WaitGroup // files about to be closed; added to under commitMu
 
 	// Set by tests before use: smaller bounds, and a call at each step of a
 	// defragmentation outside of locks.
@@ -375,11 +376,21 @@ func (b *Bolt) Close() error {
 	if h == nil {
 		return nil
 	}
-	switch closed, err := h.release(); {
-	case err != nil:
-		return fmt.Errorf("backend: close %s: %w", b.path, err)
-	case !closed:
+	if b.openReads.Load() > 0 { // of this file or of one before
+		b.retireLocked(h)
 		return fmt.Errorf("backend: close %s: %w", b.path, ErrReadsOpen)
 	}
+	err := h.close()
+	b.retired.Wait()
+	if err != nil {
+		return fmt.Errorf("backend: close %s: %w", b.path, err)
+	}
 	return nil
+}
+
+// retireLocked closes a file that is not current any more, in the background.
+func (b *Bolt) retireLocked(h *handle) {
+	b.retired.Go(func() {
+		_ = h.close() // everything in it is on disk, or in the file after it
+	})
 }

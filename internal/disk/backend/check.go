@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -47,8 +48,9 @@ const (
 // the page if one cannot be what it is meant to be. An empty file is fine: it is
 // a new one.
 //
-// The walk asks less than bbolt's own consistency check (it does not compare
-// keys), but exactly what bbolt takes for granted when it follows pointers.
+// The walk asks all that bbolt takes for granted when it follows pointers, and
+// all that its own walk at open asks: that one runs in a goroutine which goes on
+// after it has reported damage and its transaction was closed under it.
 func checkFile(f *os.File) error {
 	size, err := fileSize(f)
 	if err != nil || size == 0 {
@@ -85,7 +87,8 @@ func checkPages(data []byte) error {
 			return err
 		}
 	}
-	return c.checkTree(m.root, rootTree)
+	_, err = c.checkTree(m.root, rootTree)
+	return err
 }
 
 type metaPage struct {
@@ -187,26 +190,26 @@ func (c *checker) checkFreelist(id uint64) error {
 }
 
 // place is where in the file a page is: in the tree of buckets or in that of one
-// bucket, and how deep. A file of etcd has two levels: the root holds nothing
-// but buckets, and those hold none.
+// bucket, how deep, and between which keys. A file of etcd has two levels: the
+// root holds nothing but buckets, and those hold none.
 type place struct {
 	bucket bool
 	depth  int
+	low    []byte // no key is below
+	high   []byte // every key is below; nil means no bound
 }
 
 var rootTree = place{}
 
-func (p place) below() place { return place{p.bucket, p.depth + 1} }
-
-// checkTree follows the pages below id. Depth bounds the recursion; pages are
-// claimed on the way, so that the walk ends.
-func (c *checker) checkTree(id uint64, at place) error {
+// checkTree follows the pages below id and returns the last key there. Depth
+// bounds the recursion; pages are claimed on the way, so that the walk ends.
+func (c *checker) checkTree(id uint64, at place) (last []byte, err error) {
 	b, err := c.page(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if at.depth > maxDepth {
-		return corrupt(id, "tree is deeper than %d", maxDepth)
+		return nil, corrupt(id, "tree is deeper than %d", maxDepth)
 	}
 	switch flags, count := pageHead(b); flags {
 	case flagBranch:
@@ -214,66 +217,104 @@ func (c *checker) checkTree(id uint64, at place) error {
 	case flagLeaf:
 		return c.checkLeaf(id, b, count, at)
 	default:
-		return corrupt(id, "flags %#x are no tree page's", flags)
+		return nil, corrupt(id, "flags %#x are no tree page's", flags)
 	}
 }
 
-func (c *checker) checkBranch(id uint64, b []byte, count uint64, at place) error {
-	if count == 0 {
-		return corrupt(id, "branch without children")
-	}
-	if pageHeader+count*branchElement > uint64(len(b)) {
-		return corrupt(id, "%d elements do not fit", count)
-	}
-	for i := range count {
-		start := pageHeader + i*branchElement
-		e := b[start:][:branchElement]
-		pos, key := binary.LittleEndian.Uint32(e), binary.LittleEndian.Uint32(e[4:])
-		if start+uint64(pos)+uint64(key) > uint64(len(b)) {
-			return corrupt(id, "key of element %d ends outside", i)
-		}
-		if err := c.checkTree(binary.LittleEndian.Uint64(e[8:]), at.below()); err != nil {
-			return err
-		}
+// checkOrder checks the i-th key of a page against the one before it, or before
+// the page, and the end of the page's keys.
+func checkOrder(id, i uint64, key, before []byte, at place) error {
+	cmp := bytes.Compare(before, key)
+	if cmp > 0 || cmp == 0 && i > 0 || at.high != nil && bytes.Compare(key, at.high) >= 0 {
+		return corrupt(id, "key %d (%x) is out of order", i, key)
 	}
 	return nil
 }
 
-func (c *checker) checkLeaf(id uint64, b []byte, count uint64, at place) error {
-	if pageHeader+count*leafElement > uint64(len(b)) {
-		return corrupt(id, "%d elements do not fit", count)
+func (c *checker) checkBranch(id uint64, b []byte, count uint64, at place) (last []byte, err error) {
+	if count == 0 {
+		return nil, corrupt(id, "branch without children")
 	}
+	if pageHeader+count*branchElement > uint64(len(b)) {
+		return nil, corrupt(id, "%d elements do not fit", count)
+	}
+	key, err := branchKey(id, b, 0)
+	if err != nil {
+		return nil, err
+	}
+	last = at.low
+	for i := range count {
+		if err := checkOrder(id, i, key, last, at); err != nil {
+			return nil, err
+		}
+		below := place{at.bucket, at.depth + 1, key, at.high}
+		if i+1 < count {
+			if key, err = branchKey(id, b, i+1); err != nil {
+				return nil, err
+			}
+			below.high = key
+		}
+		child := binary.LittleEndian.Uint64(b[pageHeader+i*branchElement+8:])
+		if last, err = c.checkTree(child, below); err != nil {
+			return nil, err
+		}
+	}
+	return last, nil
+}
+
+func branchKey(id uint64, b []byte, i uint64) ([]byte, error) {
+	start := pageHeader + i*branchElement
+	from := start + uint64(binary.LittleEndian.Uint32(b[start:]))
+	to := from + uint64(binary.LittleEndian.Uint32(b[start+4:]))
+	if to > uint64(len(b)) {
+		return nil, corrupt(id, "key of element %d ends outside", i)
+	}
+	return b[from:to:to], nil
+}
+
+func (c *checker) checkLeaf(id uint64, b []byte, count uint64, at place) (last []byte, err error) {
+	if pageHeader+count*leafElement > uint64(len(b)) {
+		return nil, corrupt(id, "%d elements do not fit", count)
+	}
+	last = at.low
 	for i := range count {
 		start := pageHeader + i*leafElement
 		e := b[start:][:leafElement]
 		u32 := binary.LittleEndian.Uint32
-		value := start + uint64(u32(e[4:])) + uint64(u32(e[8:]))
+		from := start + uint64(u32(e[4:]))
+		value := from + uint64(u32(e[8:]))
 		end := value + uint64(u32(e[12:]))
 		if end > uint64(len(b)) {
-			return corrupt(id, "pair %d ends outside", i)
+			return nil, corrupt(id, "pair %d ends outside", i)
 		}
+		key := b[from:value:value]
+		if err := checkOrder(id, i, key, last, at); err != nil {
+			return nil, err
+		}
+		last = key
 		isBucket := u32(e)&flagBucket != 0
 		if isBucket == at.bucket {
-			return corrupt(id, "pair %d: a bucket where a value must be, or the other way round", i)
+			return nil, corrupt(id, "pair %d: a bucket where a value must be, or the other way round", i)
 		}
 		if !isBucket {
 			continue
 		}
 		if err := c.checkBucket(id, b[value:end]); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return last, nil
 }
 
 // checkBucket checks a bucket given by its value in leaf page id.
-func (c *checker) checkBucket(id uint64, v []byte) error {
+func (c *checker) checkBucket(id uint64, v []byte) (err error) {
 	if len(v) < bucketHeader {
 		return corrupt(id, "bucket of %d bytes", len(v))
 	}
 	inside := place{bucket: true}
 	if root := binary.LittleEndian.Uint64(v); root != 0 {
-		return c.checkTree(root, inside)
+		_, err = c.checkTree(root, inside)
+		return err
 	}
 	inline := v[bucketHeader:]
 	if len(inline) < pageHeader {
@@ -283,5 +324,6 @@ func (c *checker) checkBucket(id uint64, v []byte) error {
 	if flags != flagLeaf {
 		return corrupt(id, "flags %#x are no inline bucket's", flags)
 	}
-	return c.checkLeaf(id, inline, count, inside)
+	_, err = c.checkLeaf(id, inline, count, inside)
+	return err
 }

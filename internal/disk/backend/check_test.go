@@ -82,7 +82,8 @@ func usedPages(t testing.TB, data []byte) (used []int) {
 	m, err := newestMeta(data)
 	must(t, err)
 	c := checker{data: data, size: m.pageSize, pages: m.pages, seen: make([]bool, m.pages)}
-	must(t, c.checkTree(m.root, rootTree))
+	_, err = c.checkTree(m.root, rootTree)
+	must(t, err)
 	for id, seen := range c.seen {
 		if seen {
 			used = append(used, id)

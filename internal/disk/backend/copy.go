@@ -97,8 +97,8 @@ func (c *fileCopy) createBuckets(tx *bbolt.Tx) error {
 
 // discard removes a copy that will not be used.
 func (c *fileCopy) discard() {
-	_, _ = c.h.release()
 	_ = os.Remove(c.path)
+	_ = c.h.close()
 }
 
 func (c *fileCopy) done() bool { return c.at == len(c.names) }

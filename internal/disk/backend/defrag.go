@@ -190,8 +190,8 @@ func (b *Bolt) swapLocked(c *fileCopy) error {
 	b.noteSizes(c.h)
 	b.copying = nil
 	b.dirUnsynced = true
-	_, _ = old.release()  // the old file has no name any more, nor anything to lose
 	_ = b.syncDirLocked() // if it fails, the next commit tries again and tells
+	b.retireLocked(old)
 	return nil
 }
 

@@ -12,13 +12,15 @@ import (
 )
 
 // handle is one open bbolt file with a count of those who use it: the backend
-// while the handle is current, and every base and snapshot read from it. The
-// last one to leave closes the file. So a defragmentation can put another file
-// in its place at any time, and readers of the old one finish undisturbed.
+// while the handle is current, and every base and snapshot read from it. So a
+// defragmentation can put another file in its place at any time, and readers of
+// the old one finish undisturbed. The file is closed by its owner when drained,
+// never by a reader: unmapping and freeing a large file takes long.
 type handle struct {
-	db     *bbolt.DB
-	mapped int64 // bytes of address space reserved; bbolt remaps beyond, which waits for all readers
-	refs   atomic.Int64
+	db      *bbolt.DB
+	mapped  int64 // bytes of address space reserved; bbolt remaps beyond, which waits for all readers
+	refs    atomic.Int64
+	drained chan struct{} // closed when the last user has left
 }
 
 // openHandle opens path, which must be locked and checked already through f.
@@ -40,7 +42,7 @@ func openHandle(path string, f *os.File, opt Options, mapped int64) (*handle, er
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{db: db, mapped: mapped}
+	h := &handle{db: db, mapped: mapped, drained: make(chan struct{})}
 	h.refs.Store(1)
 	return h, nil
 }
@@ -52,16 +54,22 @@ func (h *handle) retain() {
 	}
 }
 
-// release removes a user, and closes the file with the last one. Everything
-// that was committed is on disk by then, so only Close cares for the error.
-func (h *handle) release() (closed bool, err error) {
+// release removes a user.
+func (h *handle) release() {
 	switch n := h.refs.Add(-1); {
 	case n == 0:
-		return true, h.db.Close()
+		close(h.drained)
 	case n < 0:
 		panic("backend: released more often than retained")
 	}
-	return false, nil
+}
+
+// close gives up the owner's reference and closes the file as soon as nobody
+// else has one.
+func (h *handle) close() error {
+	h.release()
+	<-h.drained
+	return h.db.Close()
 }
 
 // Opening files: the lock comes before the first look into the file, since
