@@ -40,13 +40,6 @@ func benchStore(b *testing.B, n int) *Store {
 	return s
 }
 
-func heapBytes() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
 
 // BenchmarkMemory reports what a key of 32 bytes costs in the index.
 func BenchmarkMemory(b *testing.B) {
@@ -62,7 +55,7 @@ func BenchmarkMemory(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for range b.N {
-				before := heapBytes()
+				before := heapInUse()
 				t := newTree()
 				rev := int64(1)
 				for range c.revs {
@@ -74,7 +67,7 @@ func BenchmarkMemory(b *testing.B) {
 						}
 					}
 				}
-				b.ReportMetric(float64(heapBytes()-before)/benchKeys, "B/key")
+				b.ReportMetric(float64(heapInUse()-before)/benchKeys, "B/key")
 				start := time.Now()
 				runtime.GC()
 				b.ReportMetric(float64(time.Since(start).Microseconds()), "us/gc")

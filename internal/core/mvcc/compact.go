@@ -109,8 +109,8 @@ func (s *Store) takeBegun(rev int64) (root *inner, exact bool) {
 
 // Step looks at the next n records of base and returns the keys of those to be
 // deleted; done tells that this was the end. base must hold everything up to
-// the compaction's revision (see Rebase) and may differ from call to call by
-// deletions that were returned and by newer records.
+// the compaction's revision, so FlushedRev() >= Rev() comes first; from call to
+// call it may differ by deletions that were returned and by newer records.
 func (c *Compaction) Step(base Base, n int) (deletes [][]byte, done bool) {
 	if c.done {
 		return nil, true

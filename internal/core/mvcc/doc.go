@@ -18,7 +18,7 @@
 //
 //	applier   one goroutine: Begin, Publish, Compact, CompactIndex
 //	flusher   one goroutine: Buffered, Rebase
-//	everyone  View, NewCompaction, KeepHash, Rev, CompactRev, BufferedBytes
+//	everyone  View, NewCompaction, KeepHash, Rev, CompactRev, FlushedRev, BufferedBytes
 //
 // DESIGN.md beside this file draws the data flow and argues why views,
 // flushes and compactions can interleave in any order.

@@ -60,6 +60,10 @@ func (s *Store) CompactRev() int64 { return s.compactRev.Load() }
 // on disk. Whoever proposes writes uses it to push back.
 func (s *Store) BufferedBytes() int64 { return s.bufferedBytes.Load() }
 
+// FlushedRev is the revision up to which everything is known to be on disk, as
+// the last Rebase said.
+func (s *Store) FlushedRev() int64 { return s.view.Load().baseRev }
+
 // View acquires the published view. It never waits; the caller must Close it.
 func (s *Store) View() *View {
 	for {

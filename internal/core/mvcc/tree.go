@@ -117,64 +117,68 @@ type undo struct {
 func (t *tree) put(key []byte, rev Rev) (head, undo) {
 	l := t.descend(key)
 	i, found := l.search(key)
-	h := head{main: rev.Main, sub: uint32(rev.Sub), create: rev.Main, version: 1}
 	if !found {
-		l = t.ownLeaf(1)
-		l.insert(i, key, h)
-		t.grown(l, i, 1)
+		h := newHead(rev, head{})
+		t.insert(i, key, h)
 		return h, undo{key: key}
 	}
-	was := l.heads[i]
+	h := newHead(rev, l.heads[i])
+	return h, t.replace(i, key, h)
+}
+
+// newHead is the head of a key that is put at rev after it was `was`.
+func newHead(rev Rev, was head) head {
+	h := head{main: rev.Main, sub: uint32(rev.Sub), create: rev.Main, version: 1}
 	if was.live() {
 		h.create, h.version = was.create, was.version+1
 	}
-	u := undo{key: key, existed: true, head: was, history: l.history(i)}
-	l = t.ownLeaf(0)
-	l.replace(i, h)
-	t.count(1 - liveness(was))
-	return h, u
+	return h
+}
+
+// delete makes a deletion at rev the newest change of key, if the key lives.
+// It looks first, so that nothing is copied for a key that does not.
+func (t *tree) delete(key []byte, rev Rev) (undo, bool) {
+	if h, _, _ := t.root.find(key); !h.live() {
+		return undo{}, false
+	}
+	i, _ := t.descend(key).search(key)
+	return t.replace(i, key, head{main: rev.Main, sub: uint32(rev.Sub)}), true
 }
 
 // add makes a change that was read from disk the newest of its key. The first
 // one known of a key brings its own create revision and version, whatever
 // follows counts on from there.
 func (t *tree) add(key []byte, h head) {
-	if h.live() {
-		l := t.descend(key)
-		if _, found := l.search(key); found {
-			t.put(key, h.rev())
-			return
-		}
-	} else if t.delete(key, h.rev()) {
-		return
-	}
 	l := t.descend(key)
 	i, found := l.search(key)
-	if found {
-		return // a second deletion in a row says nothing new
+	switch {
+	case !found:
+		t.insert(i, key, h)
+	case h.live():
+		t.replace(i, key, newHead(h.rev(), l.heads[i]))
+	case l.heads[i].live():
+		t.replace(i, key, h)
 	}
-	l = t.ownLeaf(1)
+	// A second deletion in a row says nothing new.
+}
+
+// insert adds a new key at position i of the leaf that descend found.
+func (t *tree) insert(i int, key []byte, h head) {
+	l := t.ownLeaf(1)
 	l.insert(i, key, h)
-	t.grown(l, i, liveness(h))
-}
-
-// delete makes a deletion at rev the newest change of key, if the key lives.
-func (t *tree) delete(key []byte, rev Rev) bool {
-	_, deleted := t.deleteUndo(key, rev)
-	return deleted
-}
-
-func (t *tree) deleteUndo(key []byte, rev Rev) (undo, bool) {
-	if h, _, _ := t.root.find(key); !h.live() {
-		return undo{}, false
+	t.count(liveness(h))
+	if l.tooBig() {
+		t.split(l, i)
 	}
-	l := t.descend(key)
-	i, _ := l.search(key)
+}
+
+// replace changes key i of the leaf that descend found.
+func (t *tree) replace(i int, key []byte, h head) undo {
+	l := t.ownLeaf(0)
 	u := undo{key: key, existed: true, head: l.heads[i], history: l.history(i)}
-	l = t.ownLeaf(0)
-	l.replace(i, head{main: rev.Main, sub: uint32(rev.Sub)})
-	t.count(-1)
-	return u, true
+	l.replace(i, h)
+	t.count(liveness(h) - liveness(u.head))
+	return u
 }
 
 // revert takes the newest change of a key back.
@@ -235,12 +239,8 @@ func (t *tree) count(delta int) {
 	}
 }
 
-// grown settles a key inserted at position i of the path's leaf l.
-func (t *tree) grown(l *leaf, i, delta int) {
-	t.count(delta)
-	if !l.tooBig() {
-		return
-	}
+// split cuts the path's leaf l, which a key inserted at position i overfilled.
+func (t *tree) split(l *leaf, i int) {
 	right := l.split(l.splitPoint(i))
 	p := t.path[len(t.path)-1]
 	n := p.node

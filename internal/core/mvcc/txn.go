@@ -124,7 +124,7 @@ func (t *Txn) Put(key, value []byte, lease int64) Rev {
 // Delete removes key and reports whether it lived.
 func (t *Txn) Delete(key []byte) (deleted bool) {
 	rev := t.next()
-	was, deleted := t.s.tree.deleteUndo(key, rev)
+	was, deleted := t.s.tree.delete(key, rev)
 	if deleted {
 		t.changed(newTombstoneRecord(rev, key), 0, was)
 	}
