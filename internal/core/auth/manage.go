@@ -224,7 +224,6 @@ func roleDelete(_ *Store, next *View, r *pb.InternalRaftRequest, _ Entry) (outco
 	if next.roles[name] == nil {
 		return outcome{}, ErrRoleNotFound
 	}
-	delete(next.roles, name)
 	o := outcome{
 		resp:    &pb.AuthRoleDeleteResponse{},
 		ops:     []bucket.Op{bucket.Drop(bucket.AuthRoles, []byte(name))},
@@ -237,6 +236,7 @@ func roleDelete(_ *Store, next *View, r *pb.InternalRaftRequest, _ Entry) (outco
 			o.ops = append(o.ops, u.put())
 		}
 	}
+	next.dropRole(name)
 	return o, nil
 }
 

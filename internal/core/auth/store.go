@@ -91,15 +91,14 @@ type Result struct {
 	Ops  []bucket.Op
 }
 
-// handler carries out one kind of request. It may replace the fields of next
-// but not change what they point to, and returns the changes but that of the
-// revision. changed says whether the revision goes up.
+// handler carries out one kind of request. It changes next through its methods
+// only, and returns the changes of the buckets but that of the revision.
 type handler func(s *Store, next *View, r *pb.InternalRaftRequest, e Entry) (o outcome, err error)
 
 type outcome struct {
 	resp    proto.Message
 	ops     []bucket.Op
-	changed bool
+	changed bool   // the revision goes up
 	forget  string // user whose tokens end
 }
 

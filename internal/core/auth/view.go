@@ -16,6 +16,7 @@ type View struct {
 	users    map[string]*User
 	roles    map[string]*Role
 	rights   map[string]*rights // of each user that has a role
+	shared   bool               // the maps belong to a published view, see own
 }
 
 func newView() *View {
@@ -51,40 +52,54 @@ func (u *User) hasRole(role string) bool {
 	return found
 }
 
-// next is a copy to be changed and then published.
+// next is a copy to be changed and then published. The maps are copied by the
+// first change: logging in, the most frequent request, changes none of them.
 func (v *View) next() *View {
 	copied := *v
-	copied.users = maps.Clone(v.users)
-	copied.roles = maps.Clone(v.roles)
-	copied.rights = maps.Clone(v.rights)
+	copied.shared = true
 	return &copied
+}
+
+// own makes the maps this view's own before they are changed.
+func (v *View) own() {
+	if !v.shared {
+		return
+	}
+	v.users, v.roles, v.rights = maps.Clone(v.users), maps.Clone(v.roles), maps.Clone(v.rights)
+	v.shared = false
 }
 
 // setUser puts a user in place of its former self.
 func (v *View) setUser(u *User) {
+	v.own()
 	v.users[u.Name] = u
 	v.setRights(u)
 }
 
 func (v *View) dropUser(name string) {
+	v.own()
 	delete(v.users, name)
 	delete(v.rights, name)
 }
 
 // setRole puts a role in place of its former self.
 func (v *View) setRole(r *Role) {
+	v.own()
 	v.roles[r.Name] = r
-	v.setRightsOfAll(r.Name)
-}
-
-func (v *View) setRightsOfAll(role string) {
 	for _, u := range v.users {
-		if u.hasRole(role) {
+		if u.hasRole(r.Name) {
 			v.setRights(u)
 		}
 	}
 }
 
+// dropRole removes a role that no user has any more.
+func (v *View) dropRole(name string) {
+	v.own()
+	delete(v.roles, name)
+}
+
+// setRights works out a user's rights; the maps are this view's own by now.
 func (v *View) setRights(u *User) {
 	var roles []*Role
 	for _, name := range u.Roles {
