@@ -156,26 +156,22 @@ func (f *flusher) remove(ctx context.Context, keys [][]byte, ops []bucket.Op) er
 // place, so that the old one can go.
 func (f *flusher) rebaseNow(ctx context.Context) error { return f.remove(ctx, nil, nil) }
 
-// run flushes until stop is closed, and then once more, so that a clean stop
-// leaves nothing to replay.
+// run flushes until stop is closed. The owner calls once when the applier has
+// ended too, so that a clean stop leaves nothing to replay.
 func (f *flusher) run(stop <-chan struct{}) {
 	timer := time.NewTicker(f.interval)
 	defer timer.Stop()
 	for {
-		last := false
 		select {
 		case <-timer.C:
 		case <-f.kick:
 		case <-stop:
-			last = true
+			f.give(ErrStopped)
+			return
 		}
 		if err := f.once(); err != nil {
 			f.give(err)
 			f.failed(err)
-			return
-		}
-		if last {
-			f.give(ErrStopped)
 			return
 		}
 	}

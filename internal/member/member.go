@@ -92,7 +92,7 @@ func (m *Member) start() {
 	m.wal.Start()
 	m.applied.raise(m.loop.node.raft.Applied())
 	for _, run := range []func(stop <-chan struct{}){
-		m.loop.run, m.writer.run, m.applier.run, m.compactor.run, m.snapshots.run,
+		m.loop.run, m.writer.run, m.applier.run, m.flusher.run, m.compactor.run, m.snapshots.run,
 		m.leaseDuty, m.autoCompactDuty, m.purgeDuty, m.publisher.run,
 	} {
 		m.running.Go(func() { run(m.stopping) })
@@ -105,8 +105,10 @@ func (m *Member) Stop() error {
 	m.beginStop()
 	m.running.Wait()
 	m.hub.Close()
-	m.flusher.run(m.stopping) // once more, on this goroutine
 	var errs []error
+	if err := m.flusher.once(); err != nil { // what was applied last
+		errs = append(errs, err)
+	}
 	if err := m.wal.Close(); err != nil {
 		errs = append(errs, err)
 	}

@@ -193,7 +193,7 @@ func protoMember(c cluster.Member) *pb.Member {
 func (m *Member) AddMember(ctx context.Context, peerURLs []string, learner bool) (*pb.Member, []*pb.Member, error) {
 	urls, err := cluster.CheckURLs(peerURLs)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, cluster.ErrBadURLs
 	}
 	added := cluster.Member{ID: ids.AddedMember(urls, time.Now()), PeerURLs: urls, IsLearner: learner}
 	err = m.mayChange(func(c *cluster.Cluster) error {
@@ -214,6 +214,9 @@ func (m *Member) AddMember(ctx context.Context, peerURLs []string, learner bool)
 // RemoveMember removes a member for good.
 func (m *Member) RemoveMember(ctx context.Context, id uint64) ([]*pb.Member, error) {
 	err := m.mayChange(func(c *cluster.Cluster) error {
+		if err := exists(c, id); err != nil {
+			return err
+		}
 		if !m.opt.StrictReconfig {
 			return nil
 		}
@@ -230,9 +233,16 @@ func (m *Member) RemoveMember(ctx context.Context, id uint64) ([]*pb.Member, err
 
 // UpdateMember changes the peer URLs of a member.
 func (m *Member) UpdateMember(ctx context.Context, id uint64, peerURLs []string) ([]*pb.Member, error) {
-	urls, err := cluster.CheckURLs(peerURLs)
-	if err != nil {
+	if err := m.mayChange(func(c *cluster.Cluster) error { return exists(c, id) }); err != nil {
 		return nil, err
+	}
+	urls, err := cluster.CheckURLs(peerURLs)
+	switch {
+	case err == nil:
+	case id == m.id:
+		urls = peerURLs // as etcd does: nobody dials itself
+	default:
+		return nil, cluster.ErrBadURLs
 	}
 	if err := m.changeMembers(ctx, cluster.Update(id, urls)); err != nil {
 		return nil, err
@@ -243,6 +253,9 @@ func (m *Member) UpdateMember(ctx context.Context, id uint64, peerURLs []string)
 // PromoteMember lets a learner vote.
 func (m *Member) PromoteMember(ctx context.Context, id uint64) ([]*pb.Member, error) {
 	err := m.mayChange(func(c *cluster.Cluster) error {
+		if err := exists(c, id); err != nil {
+			return err
+		}
 		if err := c.Check(cluster.Promote(id)); err != nil {
 			return err
 		}
@@ -272,6 +285,14 @@ func (m *Member) inSync(id uint64) error {
 		}
 	}
 	return cluster.ErrLearnerNotReady
+}
+
+// exists says whether a change is about a member that is there.
+func exists(c *cluster.Cluster, id uint64) error {
+	if _, ok := c.Member(id); !ok {
+		return cluster.ErrNotFound
+	}
+	return nil
 }
 
 func (m *Member) mayChange(ask func(*cluster.Cluster) error) error {

@@ -2,8 +2,13 @@ package rpc
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/steledb/stele/internal/core/cluster"
 )
 
 // clusterMember is what the Cluster service needs of the member. The lists it
@@ -34,6 +39,9 @@ func (s *clusterService) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) 
 
 func (s *clusterService) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
 	all, err := s.m.RemoveMember(ctx, r.ID)
+	if errors.Is(err, cluster.ErrNotEnoughStarted) {
+		return nil, status.Error(codes.Unknown, err.Error()) // of a removal etcd says it with this code
+	}
 	if err != nil {
 		return nil, toStatus(err)
 	}

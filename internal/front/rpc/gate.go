@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -51,11 +52,16 @@ func UnaryGate(g Gate, with func(ctx context.Context, token string) context.Cont
 	}
 }
 
-// StreamGate is UnaryGate for streams.
+// StreamGate is UnaryGate for streams. A watch stream is opened by anybody:
+// each watcher on it is asked for by itself, and the refusal is an answer on the
+// stream.
 func StreamGate(g Gate, with func(ctx context.Context, token string) context.Context) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if token, ok := tokenOf(stream.Context()); ok {
 			stream = &withContext{stream, with(stream.Context(), token)}
+		}
+		if info.FullMethod == pb.Watch_Watch_FullMethodName {
+			return handler(srv, stream)
 		}
 		if err := g.Admit(stream.Context(), info.FullMethod); err != nil {
 			return toStatus(err)

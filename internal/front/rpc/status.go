@@ -40,10 +40,32 @@ func toStatus(err error) error {
 	return status.Error(codes.Unknown, err.Error())
 }
 
+// unlisted are those that the api module defines without listing them in its
+// table.
+var unlisted = byText(
+	rpctypes.ErrGRPCDeadlineExceeded,
+	rpctypes.ErrGRPCInvalidClientAPIVersion,
+	rpctypes.ErrGRPCPermissionNotGiven,
+	rpctypes.ErrGRPCCanceled,
+	rpctypes.ErrGRPCTimeoutWaitAppliedIndex,
+	rpctypes.ErrGRPCWatchCanceled,
+)
+
+func byText(all ...error) map[string]error {
+	m := map[string]error{}
+	for _, e := range all {
+		m[status.Convert(e).Message()] = e
+	}
+	return m
+}
+
 // knownStatus looks text up in the api module's table, with and without the
 // prefix of the wire.
 func knownStatus(text string) (error, bool) {
 	for _, t := range []string{text, "etcdserver: " + text} {
+		if e, ok := unlisted[t]; ok {
+			return e, true
+		}
 		if e, ok := rpctypes.Error(errors.New(t)).(rpctypes.EtcdError); ok {
 			return status.Error(e.Code(), t), true
 		}

@@ -40,6 +40,11 @@ type WatchObserver struct {
 	SentProgress func(took time.Duration)
 }
 
+// times reports whether anyone wants to know how long sending takes.
+func (o *WatchObserver) times() bool {
+	return o.SentEvents != nil || o.SentControl != nil || o.SentProgress != nil
+}
+
 // WatchOptions are the settings of the Watch service.
 type WatchOptions struct {
 	// Auth is asked on each create; nil permits everything.
@@ -167,6 +172,9 @@ func (s *watchStream) sendAll(ctx context.Context) error {
 }
 
 func (s *watchStream) sendOne(r *watch.Response) error {
+	if !s.ws.opt.Observe.times() {
+		return s.enc.each(r, s.stream.Send)
+	}
 	began := time.Now()
 	if err := s.enc.each(r, s.stream.Send); err != nil {
 		return err
