@@ -52,12 +52,20 @@ type Handler struct {
 	fields fields
 	// now is the clock for records that carry no time.
 	now func() time.Time
+	// sampler thins out floods; nil writes every line.
+	sampler *sampler
 }
 
 // NewHandler writes records at or above level to w, one Write per record.
 // Writes are serialised, so w need not be safe for concurrent use.
 func NewHandler(w io.Writer, level slog.Leveler, format Format) *Handler {
 	return &Handler{out: &lockedWriter{w: w}, level: level, format: format, now: time.Now}
+}
+
+// sampled makes the handler, and those derived from it, thin out floods.
+func (h *Handler) sampled() *Handler {
+	h.sampler = newSampler()
+	return h
 }
 
 // Named returns a logger whose lines carry name in the "logger" field, joined
@@ -105,6 +113,9 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 }
 
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
+	if h.sampler != nil && !h.sampler.keep(h.timeOf(r), r.Level, r.Message) {
+		return nil
+	}
 	buf := buffers.Get().(*encoder)
 	defer buf.free()
 	if h.format == JSON {

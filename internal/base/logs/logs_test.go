@@ -258,6 +258,31 @@ func TestDisabledLineAllocatesNothing(t *testing.T) {
 	}
 }
 
+// A flood of one message is thinned out, second by second; others pass.
+func TestFloodIsThinnedOut(t *testing.T) {
+	var out bytes.Buffer
+	h := NewHandler(&out, slog.LevelInfo, JSON).sampled()
+	flood := func(lines int, second time.Duration) int {
+		out.Reset()
+		for range lines {
+			r := slog.NewRecord(at.Add(second*time.Second), slog.LevelInfo, "flood", 0)
+			if err := h.WithAttrs([]slog.Attr{slog.Int("n", 1)}).Handle(context.Background(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.Count(out.String(), "\n")
+	}
+	if got := flood(1000, 0); got != 109 { // 100, then of the other 900 each hundredth
+		t.Errorf("first second: %d lines", got)
+	}
+	if got := flood(50, 1); got != 50 {
+		t.Errorf("next second: %d lines", got)
+	}
+	if !h.sampler.keep(at, slog.LevelWarn, "another") {
+		t.Error("another message was held back")
+	}
+}
+
 // Whatever a message or key holds, the line is one line of valid JSON.
 func FuzzLineIsJSON(f *testing.F) {
 	f.Add("msg", "key", "value")

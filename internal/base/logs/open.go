@@ -73,7 +73,7 @@ func Open(opt Options) (*Log, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	l.Logger = slog.New(NewHandler(w, l.Level, format))
+	l.Logger = slog.New(NewHandler(w, l.Level, format).sampled())
 	return l, nil
 }
 
