@@ -49,7 +49,7 @@ func (p *pair) mustLeaveNothing() {
 // Method: commit between every two of its steps: puts, deletions of what is
 // copied already and of what is not, changes of all buckets.
 func TestDefragWithCommitsBetweenItsSteps(t *testing.T) {
-	for seed := range int64(8) {
+	for seed := range int64(4) {
 		p := newPair(t, seed, 60)
 		steps := map[string]int{}
 		p.onStep = func(step string) {
