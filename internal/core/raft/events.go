@@ -93,7 +93,8 @@ func (e *Event) IsDebug() bool {
 	return e.Kind == EventAppendRefused || e.Kind == EventSnapshotWanted
 }
 
-// String is the line in the log. Operators' tools know these words.
+// String is the line in the log. Operators' tools know these words, so they stand
+// together in one place, however long it gets.
 func (e *Event) String() string {
 	kind := TypeName(e.Type)
 	switch e.Kind {
