@@ -123,6 +123,9 @@ func (r *watchRun) loop() {
 			return
 		}
 		err := r.serve()
+		if r.ctx.Err() != nil {
+			return // whoever closed the Watcher knows why
+		}
 		if isHalt(r.ctx, err) {
 			r.failAll(callError(r.ctx, err))
 			return

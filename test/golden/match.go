@@ -171,6 +171,7 @@ var (
 	integers = regexp.MustCompile(`(, |│ )\d+\b`)
 	revision = regexp.MustCompile(`(Revision" : |\\\|)\d+`)
 	took     = regexp.MustCompile(`"took": "`)
+	fileSize = regexp.MustCompile(`("totalSize":|"Size" : )\d+`)
 	fileHash = regexp.MustCompile(`\b71c0bbf3\b|\b1908456435\b`)
 )
 
@@ -187,6 +188,7 @@ func loosener(cmd string) func(string) string {
 		}
 		if strings.Contains(cmd, "snapshot status") {
 			q = fileHash.ReplaceAllString(q, `[0-9a-f]+`)
+			q = fileSize.ReplaceAllString(q, `$1\d+`)
 		}
 		if strings.Contains(cmd, "lock ") || strings.Contains(cmd, "elect ") {
 			q = revision.ReplaceAllString(q, `$1\d+`) // steps that need a second client are left out

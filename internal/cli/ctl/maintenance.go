@@ -75,6 +75,7 @@ func alarmResult(resp *pb.AlarmResponse) result {
 			for _, m := range resp.Alarms {
 				p.id("MemberID", m.MemberID)
 				p.field("AlarmType", m.Alarm)
+				p.line("")
 			}
 		},
 		json:  resp,

@@ -131,6 +131,7 @@ func (a *app) watchInteractive(cmd *cobra.Command) error {
 		return err
 	}
 	w := c.NewWatcher(context.Background())
+	defer w.Close()
 	ended := make(chan error) // a watch that cannot go on ends the session
 	lines := make(chan string)
 	readErr := make(chan error, 1)
