@@ -131,10 +131,20 @@ func (a *applier) apply(entries []raftpb.Entry, stop <-chan struct{}) bool {
 	clear(a.finished)
 	a.finished = a.finished[:0]
 	m.applied.raise(last.Index)
-	m.loop.add(func(in *inbox) { in.applied = max(in.applied, last.Index) })
+	alone := m.Leader() == 0 && m.isAlone()
+	m.loop.add(func(in *inbox) {
+		in.applied = max(in.applied, last.Index)
+		in.campaign = in.campaign || alone // there is nobody to wait for
+	})
 	m.snapshots.consider(last.Index, last.Term)
 	m.flusher.room(stop)
 	return true
+}
+
+// isAlone reports whether this member is the only one that votes. Applier only.
+func (m *Member) isAlone() bool {
+	voters := m.machine.Cluster.Voters()
+	return len(voters) == 1 && voters[0].ID == m.id
 }
 
 // entry carries out one entry. The state lock is held.

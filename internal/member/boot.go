@@ -61,7 +61,7 @@ type boot struct {
 	opt Options
 	log *slog.Logger
 
-	backend *backend.Bolt
+	backend backend.Backend
 	wal     *wal.WAL
 	replay  wal.Replay
 	isNew   bool
@@ -117,7 +117,7 @@ func (b *boot) directories() error {
 
 func (b *boot) openBackend() error {
 	start := time.Now()
-	be, err := backend.Open(b.opt.dbPath(), b.backendOptions())
+	be, err := b.opt.openBackend(b.opt.dbPath(), b.backendOptions())
 	if err != nil {
 		return err
 	}
@@ -127,8 +127,20 @@ func (b *boot) openBackend() error {
 	return err
 }
 
+// openBackend opens the backend file, or what a test has in its place.
+func (o *Options) openBackend(path string, opt backend.Options) (backend.Backend, error) {
+	if o.OpenBackend != nil {
+		return o.OpenBackend(path, opt)
+	}
+	return backend.Open(path, opt)
+}
+
+// mmapBytes is the address space reserved for the backend file; a file that
+// outgrows it has to be copied.
+const mmapBytes = 10 << 30
+
 func (b *boot) backendOptions() backend.Options {
-	o := backend.Options{FreelistType: b.opt.FreelistType}
+	o := backend.Options{FreelistType: b.opt.FreelistType, MmapSize: max(mmapBytes, 4*b.opt.quota())}
 	if commit := b.opt.Observe.Commit; commit != nil {
 		o.OnCommit = func(s backend.CommitStats) { commit(s.Rebalance, s.Spill, s.Write, s.Total) }
 	}
@@ -471,8 +483,8 @@ func (b *boot) assemble(r *raft.Raft) *Member {
 
 	m.loop = newLoop(&node{raft: r, startRound: m.reads.start}, b.opt.Tick)
 	m.loop.carry, m.loop.other = m.carry, m.carryOther
-	m.writer = newWriter(b.wal, func(token uint64) {
-		m.loop.add(func(in *inbox) { in.persisted = max(in.persisted, token) })
+	m.writer = newWriter(b.wal, func(tokens []uint64) {
+		m.loop.add(func(in *inbox) { in.persisted = append(in.persisted, tokens...) })
 	}, func(err error) {
 		m.loop.add(func(in *inbox) { in.diskFailed = true })
 		m.fail(fmt.Errorf("write-ahead log: %w", err))

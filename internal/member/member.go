@@ -69,7 +69,7 @@ type Member struct {
 	publisher *publisher
 
 	wal     *wal.WAL
-	backend *backend.Bolt
+	backend backend.Backend
 	snaps   *snap.Store
 
 	applied watermark

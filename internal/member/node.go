@@ -13,8 +13,8 @@ type inbox struct {
 	proposals   []proposal
 	confChanges []raftpb.ConfChange
 	messages    []raftpb.Message
-	askRead     bool   // readers wait for a round
-	persisted   uint64 // highest token that is durable, 0 for none
+	askRead     bool     // readers wait for a round
+	persisted   []uint64 // tokens of writes that are durable, in order
 	diskFailed  bool
 	appliedConf *confApplied // what the state machine made of a change; the applier waits for it
 	applied     uint64       // highest index applied, 0 for no news
@@ -96,8 +96,8 @@ func (n *node) turn(in inbox) (out outcome, more bool) {
 }
 
 func (n *node) takeDisk(in *inbox) {
-	if in.persisted > 0 {
-		n.raft.Persisted(in.persisted)
+	for _, token := range in.persisted {
+		n.raft.Persisted(token)
 	}
 	if in.diskFailed {
 		n.raft.PersistFailed()

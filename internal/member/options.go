@@ -6,6 +6,7 @@ import (
 
 	"github.com/steledb/stele/internal/base/files"
 	"github.com/steledb/stele/internal/core/cluster"
+	"github.com/steledb/stele/internal/disk/backend"
 )
 
 // Options are what a member is started with.
@@ -49,6 +50,10 @@ type Options struct {
 	Auth AuthOptions
 
 	Observe Observer
+
+	// OpenBackend replaces the bbolt file, for tests and simulation; nil opens
+	// the file.
+	OpenBackend func(path string, opt backend.Options) (backend.Backend, error)
 }
 
 // RequestTimeout is how long a request may take: the time for two elections

@@ -27,20 +27,20 @@ import (
 const defaultQuotaBytes = 2 << 30
 
 // quota is the backend's limit in bytes, 0 for none.
-func (m *Member) quota() int64 {
+func (o *Options) quota() int64 {
 	switch {
-	case m.opt.QuotaBytes < 0:
+	case o.QuotaBytes < 0:
 		return 0
-	case m.opt.QuotaBytes == 0:
+	case o.QuotaBytes == 0:
 		return defaultQuotaBytes
 	}
-	return m.opt.QuotaBytes
+	return o.QuotaBytes
 }
 
 // isOverQuota reports whether bytes more would not fit: into the file as it is
 // with what waits to be flushed.
 func (m *Member) isOverQuota(bytes int64) bool {
-	quota := m.quota()
+	quota := m.opt.quota()
 	return quota > 0 && m.backend.Size()+m.machine.Store.BufferedBytes()+bytes >= quota
 }
 
@@ -55,7 +55,7 @@ func (m *Member) admitSize(ctx context.Context, r *pb.InternalRaftRequest) error
 		MemberID: m.id, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE,
 	}})
 	if err == nil {
-		m.log.Warn("message exceeded backend quota; raising alarm", "quota-size-bytes", m.quota(), "error", apply.ErrNoSpace)
+		m.log.Warn("message exceeded backend quota; raising alarm", "quota-size-bytes", m.opt.quota(), "error", apply.ErrNoSpace)
 	}
 	return apply.ErrNoSpace
 }
@@ -333,9 +333,6 @@ func (m *Member) membershipChanged(change cluster.Change, cc raftpb.ConfChange) 
 	case cluster.Updated:
 		m.log.Info("updated member", "cluster-id", ids.Text(m.clusterID), "local-member-id", ids.Text(m.id), "updated-remote-peer-id", ids.Text(change.Member.ID), "updated-remote-peer-urls", change.Member.PeerURLs)
 	}
-	if voters := m.machine.Cluster.Voters(); len(voters) == 1 && voters[0].ID == m.id && m.Leader() == 0 {
-		m.loop.add(func(in *inbox) { in.campaign = true }) // nobody to wait for
-	}
 }
 
 // ErrRemoved says that this member does not belong to the cluster any more.
@@ -345,7 +342,7 @@ var ErrRemoved = errors.New("the member has been permanently removed from the cl
 func (m *Member) Status(context.Context) (*pb.StatusResponse, error) {
 	status := m.loop.raftStatus()
 	resp := &pb.StatusResponse{
-		Version: version.Etcd, DbSize: m.backend.Size(), DbSizeInUse: m.backend.SizeInUse(), DbSizeQuota: m.quota(),
+		Version: version.Etcd, DbSize: m.backend.Size(), DbSizeInUse: m.backend.SizeInUse(), DbSizeQuota: m.opt.quota(),
 		Leader: m.Leader(), RaftIndex: status.Committed, RaftTerm: status.Term, RaftAppliedIndex: m.applied.load(),
 		IsLearner: status.Learner,
 	}

@@ -28,8 +28,8 @@ type writer struct {
 	queue []write // guarded by mu
 	wake  chan struct{}
 
-	persisted func(token uint64) // all writes up to this one are durable
-	failed    func(error)        // called once; nothing is written afterwards
+	persisted func(tokens []uint64) // these writes are durable, in order
+	failed    func(error)           // called once; nothing is written afterwards
 }
 
 // write is one step of the log, carried out in order.
@@ -42,7 +42,7 @@ type write struct {
 	done chan error // for mark; capacity 1
 }
 
-func newWriter(log journal, persisted func(uint64), failed func(error)) *writer {
+func newWriter(log journal, persisted func([]uint64), failed func(error)) *writer {
 	return &writer{log: log, wake: make(chan struct{}, 1), persisted: persisted, failed: failed}
 }
 
@@ -78,7 +78,7 @@ func (w *writer) drain() error {
 	jobs := w.queue
 	w.queue = nil
 	w.mu.Unlock()
-	var token uint64
+	var tokens []uint64
 	for _, job := range jobs {
 		if job.mark != nil {
 			err := w.mark(*job.mark)
@@ -91,15 +91,17 @@ func (w *writer) drain() error {
 		if err := w.log.Save(job.state, job.entries); err != nil {
 			return err
 		}
-		token = max(token, job.token)
+		if job.token != 0 {
+			tokens = append(tokens, job.token)
+		}
 	}
-	if token == 0 {
+	if len(tokens) == 0 {
 		return nil
 	}
 	if err := w.log.Sync(); err != nil {
 		return err
 	}
-	w.persisted(token)
+	w.persisted(tokens)
 	return nil
 }
 

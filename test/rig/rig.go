@@ -255,11 +255,18 @@ func (s *Server) Kill() {
 	<-s.done
 }
 
-// Stop asks the process to end and returns its exit code; it is killed when
-// it has not ended in time.
-func (s *Server) Stop() (code int, err error) {
+// Stop asks the process to end by SIGTERM and reports whether it did so in
+// order: it ends by that same signal once everything is closed, as etcd does.
+func (s *Server) Stop() error {
 	s.cmd.Process.Signal(syscall.SIGTERM)
-	return s.Wait(30 * time.Second)
+	if _, err := s.Wait(30 * time.Second); err != nil {
+		return err
+	}
+	status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || status.Signal() != syscall.SIGTERM || len(s.LogRecords("closed etcd server")) != 1 {
+		return fmt.Errorf("server did not stop in order: %v", s.cmd.ProcessState)
+	}
+	return nil
 }
 
 // Wait returns the exit code of a process that ends within limit.

@@ -39,7 +39,7 @@ func Untar(t testing.TB, archive, dir string) {
 		switch h.Typeflag {
 		case tar.TypeDir:
 			err = os.MkdirAll(path, 0o700)
-		case tar.TypeReg:
+		case tar.TypeReg, tar.TypeGNUSparse:
 			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
 				err = writeSparse(path, tr, h.Size, os.FileMode(h.Mode).Perm())
 			}
