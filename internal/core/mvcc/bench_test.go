@@ -40,7 +40,6 @@ func benchStore(b *testing.B, n int) *Store {
 	return s
 }
 
-
 // BenchmarkMemory reports what a key of 32 bytes costs in the index.
 func BenchmarkMemory(b *testing.B) {
 	for _, c := range []struct {
