@@ -12,34 +12,23 @@ const (
 )
 
 // inner is a node above the leaves. Exactly one of kids and leaves is in use;
-// child i holds the keys in [seps[i-1], seps[i]), with no bound at the ends.
+// child i holds the keys in [seps.keys[i-1], seps.keys[i]), with no bound at the
+// ends.
 //
-//	len(live) == number of children == len(seps)+1
+//	len(live) == number of children == len(seps.keys)+1
 //	live[i]   == live keys below child i
 type inner struct {
-	epoch      uint64 // the tree's epoch that may change this node in place
-	seps       [][]byte
-	live       []int64
-	kids       []*inner
-	leaves     []*leaf // nil if the children are inner nodes
-	sharedSeps bool    // seps belongs to a published node too: clone before changing
+	epoch  uint64 // the tree's epoch that may change this node in place
+	seps   *fence
+	live   []int64
+	kids   []*inner
+	leaves []*leaf // nil if the children are inner nodes
 }
 
 func (n *inner) len() int { return len(n.live) }
 
 // child is the index of the child that holds key.
-func (n *inner) child(key []byte) int {
-	lo, hi := 0, len(n.seps)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if bytes.Compare(n.seps[mid], key) <= 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
-}
+func (n *inner) child(key []byte) int { return n.seps.upTo(key) }
 
 func (n *inner) clone(epoch uint64) *inner {
 	c := *n
@@ -47,15 +36,7 @@ func (n *inner) clone(epoch uint64) *inner {
 	c.live = slices.Clone(n.live)
 	c.kids = slices.Clone(n.kids)
 	c.leaves = slices.Clone(n.leaves)
-	c.sharedSeps = true
 	return &c
-}
-
-func (n *inner) ownSeps() {
-	if n.sharedSeps {
-		n.seps = slices.Clone(n.seps)
-		n.sharedSeps = false
-	}
 }
 
 // total counts the live keys below n.
@@ -95,7 +76,7 @@ func newTree() tree {
 }
 
 func newRoot(epoch uint64) *inner {
-	return &inner{epoch: epoch, live: []int64{0}, leaves: []*leaf{{epoch: epoch}}}
+	return &inner{epoch: epoch, seps: noFence, live: []int64{0}, leaves: []*leaf{{epoch: epoch}}}
 }
 
 // freeze ends the epoch and returns what has become immutable.
@@ -261,7 +242,7 @@ func (t *tree) splitInner() {
 		sep, right := n.split(t.splitIndex(n, d))
 		if d == 0 {
 			t.root = &inner{
-				epoch: t.epoch, seps: [][]byte{sep},
+				epoch: t.epoch, seps: newFence([][]byte{sep}),
 				live: []int64{n.total(), right.total()}, kids: []*inner{n, right},
 			}
 			return
@@ -284,8 +265,11 @@ func (t *tree) splitIndex(n *inner, depth int) int {
 }
 
 func (n *inner) insertSep(i int, sep []byte) {
-	n.ownSeps()
-	n.seps = slices.Insert(n.seps, i, sep)
+	n.seps = newFence(slices.Insert(slices.Clone(n.seps.keys), i, sep))
+}
+
+func (n *inner) removeSep(i int) {
+	n.seps = newFence(slices.Delete(slices.Clone(n.seps.keys), i, i+1))
 }
 
 // split keeps the first `at` children and returns the others and what
@@ -293,12 +277,11 @@ func (n *inner) insertSep(i int, sep []byte) {
 func (n *inner) split(at int) (sep []byte, right *inner) {
 	right = &inner{
 		epoch: n.epoch,
-		seps:  slices.Clone(n.seps[at:]),
+		seps:  newFence(slices.Clone(n.seps.keys[at:])),
 		live:  slices.Clone(n.live[at:]),
 	}
-	sep = n.seps[at-1]
-	n.seps = slices.Clone(n.seps[:at-1])
-	n.sharedSeps = false
+	sep = n.seps.keys[at-1]
+	n.seps = newFence(slices.Clone(n.seps.keys[:at-1]))
 	n.live = slices.Clone(n.live[:at])
 	if n.leaves != nil {
 		right.leaves = slices.Clone(n.leaves[at:])
@@ -312,11 +295,7 @@ func (n *inner) split(at int) (sep []byte, right *inner) {
 
 // separator is the shortest key that is above left and not above right.
 func separator(left, right []byte) []byte {
-	n := 0
-	for n < len(left) && left[n] == right[n] {
-		n++
-	}
-	return bytes.Clone(right[:n+1])
+	return bytes.Clone(right[:commonLen(left, right)+1])
 }
 
 // shrunk settles removals from the path's leaf: empty nodes go, small ones
@@ -353,10 +332,8 @@ func (n *inner) drop(i int) {
 	} else {
 		n.kids = slices.Delete(n.kids, i, i+1)
 	}
-	if len(n.seps) > 0 {
-		n.ownSeps()
-		at := max(i-1, 0)
-		n.seps = slices.Delete(n.seps, at, at+1)
+	if len(n.seps.keys) > 0 {
+		n.removeSep(max(i-1, 0))
 	}
 }
 
@@ -393,7 +370,7 @@ func (n *inner) mergeKids(i, left int) {
 	}
 	n.kids[left] = &inner{
 		epoch:  n.epoch,
-		seps:   slices.Concat(a.seps, [][]byte{n.seps[left]}, b.seps),
+		seps:   newFence(slices.Concat(a.seps.keys, [][]byte{n.seps.keys[left]}, b.seps.keys)),
 		live:   slices.Concat(a.live, b.live),
 		kids:   slices.Concat(a.kids, b.kids),
 		leaves: slices.Concat(a.leaves, b.leaves),
@@ -410,8 +387,7 @@ func (n *inner) joined(left int) {
 	} else {
 		n.kids = slices.Delete(n.kids, left+1, left+2)
 	}
-	n.ownSeps()
-	n.seps = slices.Delete(n.seps, left, left+1)
+	n.removeSep(left)
 }
 
 // trimFrom drops what is surplus at main from the leaf that holds key, and

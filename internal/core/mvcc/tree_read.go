@@ -15,8 +15,8 @@ const newest = math.MaxInt64
 func (n *inner) leafOf(key []byte) (l *leaf, next []byte) {
 	for {
 		i := n.child(key)
-		if i < len(n.seps) {
-			next = n.seps[i]
+		if i < len(n.seps.keys) {
+			next = n.seps.keys[i]
 		}
 		if n.leaves != nil {
 			return n.leaves[i], next
@@ -104,7 +104,7 @@ func (n *inner) scan(span keys.Span, main int64, fn func(Hit) bool) {
 // ascend walks the keys in [from, to), without an upper bound if to is nil.
 func (n *inner) ascend(from, to []byte, main int64, fn func(Hit) bool) bool {
 	for i := n.child(from); i < n.len(); i++ {
-		if i > 0 && to != nil && bytes.Compare(n.seps[i-1], to) >= 0 {
+		if i > 0 && to != nil && bytes.Compare(n.seps.keys[i-1], to) >= 0 {
 			return true
 		}
 		more := false

@@ -18,8 +18,8 @@ func (t *tree) check() error {
 }
 
 func (n *inner) check(from, to []byte, root bool) (live int64, err error) {
-	if len(n.seps)+1 != n.len() || (n.leaves == nil) == (n.kids == nil) || max(len(n.leaves), len(n.kids)) != n.len() {
-		return 0, fmt.Errorf("node with %d separators, %d counts, %d kids, %d leaves", len(n.seps), len(n.live), len(n.kids), len(n.leaves))
+	if len(n.seps.keys)+1 != n.len() || (n.leaves == nil) == (n.kids == nil) || max(len(n.leaves), len(n.kids)) != n.len() {
+		return 0, fmt.Errorf("node with %d separators, %d counts, %d kids, %d leaves", len(n.seps.keys), len(n.live), len(n.kids), len(n.leaves))
 	}
 	if n.len() > fanMax {
 		return 0, fmt.Errorf("node has %d children", n.len())
@@ -27,10 +27,10 @@ func (n *inner) check(from, to []byte, root bool) (live int64, err error) {
 	for i := range n.live {
 		lo, hi := from, to
 		if i > 0 {
-			lo = n.seps[i-1]
+			lo = n.seps.keys[i-1]
 		}
-		if i < len(n.seps) {
-			hi = n.seps[i]
+		if i < len(n.seps.keys) {
+			hi = n.seps.keys[i]
 		}
 		if lo != nil && hi != nil && bytes.Compare(lo, hi) >= 0 {
 			return 0, fmt.Errorf("child %d has bounds [%q,%q)", i, lo, hi)
