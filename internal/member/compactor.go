@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -88,7 +89,7 @@ func (c *compactor) run(stop <-chan struct{}) {
 			}
 			if err := c.carryOut(ctx, job); err != nil {
 				if ctx.Err() == nil {
-					c.m.log.Error("failed to compact", "compact-revision", job.rev, "error", err)
+					c.m.fail(fmt.Errorf("compaction to revision %d: %w", job.rev, err))
 				}
 				return
 			}

@@ -58,7 +58,7 @@ type refusal struct {
 // proposals become one append, one write and one sync.
 type node struct {
 	raft *raft.Raft
-	held []proposal // no leader yet; bounded by the proposer's backlog limit
+	held []proposal // no leader yet; at most maxProposalBytes
 	// heldConf wait for a leader as well.
 	heldConf []raftpb.ConfChange
 	// startRound takes the round of readers to ask for; nil if there is none.
@@ -164,12 +164,27 @@ func (n *node) propose(fresh []proposal, out *outcome) {
 	switch err := n.raft.Propose(datas...); {
 	case err == nil:
 	case errors.Is(err, raft.ErrNoLeader), errors.Is(err, raft.ErrTransferring):
-		n.held = all
+		n.hold(all, out)
 	default:
 		for _, p := range all {
 			out.refused = append(out.refused, refusal{p.id, err})
 		}
 	}
+}
+
+// hold keeps proposals until there is a leader, as many as there is room for.
+func (n *node) hold(all []proposal, out *outcome) {
+	bytes := 0
+	for i, p := range all {
+		if bytes += len(p.data); bytes > maxProposalBytes {
+			for _, late := range all[i:] {
+				out.refused = append(out.refused, refusal{late.id, raft.ErrBacklog})
+			}
+			all = all[:i]
+			break
+		}
+	}
+	n.held = all
 }
 
 func (n *node) changeConf(fresh []raftpb.ConfChange, out *outcome) {

@@ -155,19 +155,25 @@ func (m *Member) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 }
 
 // Leases lists the leases, the one that ends first in front.
-func (m *Member) Leases(ctx context.Context) ([]int64, error) {
-	m.state.RLock()
-	defer m.state.RUnlock()
-	list := m.machine.Leases.List()
-	err := m.check(ctx, func(v *auth.View, c auth.Caller) error {
-		for _, id := range list {
+func (m *Member) Leases(ctx context.Context) (list []int64, err error) {
+	// The caller is found out before the lock is taken: that may have to wait
+	// for the applier.
+	err = m.check(ctx, func(v *auth.View, c auth.Caller) error {
+		m.state.RLock()
+		defer m.state.RUnlock()
+		for _, id := range m.machine.Leases.List() {
 			if err := v.CheckLeaseRead(c, id, m.machine.Leases); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	m.state.RLock()
+	defer m.state.RUnlock()
+	return m.machine.Leases.List(), nil
 }
 
 // Members lists the members by id.
