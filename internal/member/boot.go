@@ -16,6 +16,7 @@ import (
 	"github.com/steledb/stele/internal/base/bucket"
 	"github.com/steledb/stele/internal/base/files"
 	"github.com/steledb/stele/internal/base/ids"
+	"github.com/steledb/stele/internal/base/logs"
 	"github.com/steledb/stele/internal/base/raftpb"
 	"github.com/steledb/stele/internal/core/alarm"
 	"github.com/steledb/stele/internal/core/apply"
@@ -45,7 +46,7 @@ func (o *Options) walDir() string {
 // What is there decides: a directory with a log is a member that has lived
 // before, and the flags about founding a cluster are not looked at.
 func Start(opt Options) (*Member, error) {
-	b := &boot{opt: opt, log: opt.Log}
+	b := &boot{opt: opt, log: opt.Log, raftLog: logs.Named(opt.Log, "raft")}
 	m, err := b.run()
 	if err != nil {
 		b.undo()
@@ -60,6 +61,8 @@ func Start(opt Options) (*Member, error) {
 type boot struct {
 	opt Options
 	log *slog.Logger
+	// raftLog takes the lines of the protocol.
+	raftLog *slog.Logger
 
 	backend backend.Backend
 	wal     *wal.WAL
@@ -446,6 +449,7 @@ func (b *boot) confState() (raftpb.ConfState, error) {
 	return raftpb.ConfState(stored), nil
 }
 
+// raftEvent writes what the protocol reports, under the protocol's own name.
 func (b *boot) raftEvent(e raft.Event) {
 	level := slog.LevelInfo
 	switch {
@@ -454,8 +458,8 @@ func (b *boot) raftEvent(e raft.Event) {
 	case e.IsDebug():
 		level = slog.LevelDebug
 	}
-	if b.log.Enabled(context.Background(), level) {
-		b.log.Log(context.Background(), level, e.String())
+	if b.raftLog.Enabled(context.Background(), level) {
+		b.raftLog.Log(context.Background(), level, e.String())
 	}
 }
 

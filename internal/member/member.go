@@ -284,6 +284,9 @@ func (m *Member) Leader() uint64 { return m.leader.Load() }
 // IsLeader reports whether this member leads.
 func (m *Member) IsLeader() bool { return m.leader.Load() == m.id }
 
+// RaftStatus is the protocol's state as of the last turn of the loop.
+func (m *Member) RaftStatus() raft.Status { return m.loop.raftStatus() }
+
 // Hub is where watches are served from.
 func (m *Member) Hub() *watching.Hub { return m.hub }
 
