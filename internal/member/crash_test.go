@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/steledb/stele/internal/core/mvcc"
+	"github.com/steledb/stele/internal/disk/wal"
 )
 
 var crashSeeds = flag.Int("crash-seeds", 40, "how many random lives a member leads")
@@ -216,10 +217,10 @@ func (p *promises) check(t *testing.T, m *Member) {
 //
 // Broken on purpose, each of these is found within the default seeds:
 //   - the writer reports writes as durable without syncing them;
-//   - the loop hands entries to the applier while they are being written;
-//   - a flush leaves out the consistent index, or the bucket changes, or takes
-//     the index of a newer seal than its records;
-//   - the compactor deletes before the compaction itself is on disk;
+//   - the writer reports writes as durable and syncs them afterwards;
+//   - a flush leaves out the consistent index, or the bucket changes, or names
+//     a newer index than its records have;
+//   - a compaction is not resumed, or its revision is not stored;
 //   - a snapshot is marked in the log before the backend has reached it.
 func TestPowerCutAtAnyMoment(t *testing.T) {
 	if *crashSeed != 0 {
@@ -272,12 +273,33 @@ func stretch(t *testing.T, rng *rand.Rand, d *disk, p *promises) (*disk, *promis
 		t.Errorf("the member failed: %v", err)
 	}
 	image := d.cutNow()
+	marksReached(t, image)
 	cancel()
 	wg.Wait()
 	sameAsReplayed(t, d, m)
 	stop(t, m)
 	stoppedWhole(t, d)
 	return image, noted
+}
+
+// marksReached checks that the backend has reached every mark of the log: what
+// is before a mark may be removed from the log at any time.
+func marksReached(t *testing.T, d *disk) {
+	t.Helper()
+	opt := d.options()
+	if there, err := wal.Exists(d.mem, opt.walDir()); err != nil || !there {
+		return // the first start was cut off
+	}
+	marks, err := wal.Marks(d.mem, opt.walDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := positionOf(t, d.backend)
+	for _, mark := range marks {
+		if mark.Index > index {
+			t.Errorf("the log has a mark at %d, the backend is at %d", mark.Index, index)
+		}
+	}
 }
 
 // stoppedWhole checks that an orderly stop leaves nothing to replay.

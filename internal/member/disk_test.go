@@ -20,6 +20,7 @@ import (
 	"github.com/steledb/stele/internal/core/apply"
 	"github.com/steledb/stele/internal/core/auth"
 	"github.com/steledb/stele/internal/core/cluster"
+	"github.com/steledb/stele/internal/core/mvcc"
 	"github.com/steledb/stele/internal/disk/backend"
 	"github.com/steledb/stele/internal/disk/wal"
 )
@@ -217,10 +218,35 @@ func replayed(t *testing.T, d *disk, opt Options, upTo uint64) (*apply.Machine, 
 		feed(t, m, e)
 	}
 	m.Store.Publish()
-	if err := empty.Commit(backend.Batch{Ops: m.TakeOps()}); err != nil {
+	batch := backend.Batch{Ops: m.TakeOps()}
+	for _, r := range m.Store.Buffered(m.Store.Rev()) {
+		batch.Records = append(batch.Records, backend.Record{Key: r.Key, Value: r.Value})
+	}
+	if err := empty.Commit(batch); err != nil {
 		t.Fatal(err)
 	}
+	if to := m.Store.CompactRev(); to != mvcc.Never {
+		compactAtOnce(t, m.Store, empty, to)
+	}
 	return m, empty
+}
+
+// compactAtOnce deletes what the last compaction made unreachable. Those before
+// it deleted nothing else.
+func compactAtOnce(t *testing.T, s *mvcc.Store, b *backend.Memory, to int64) {
+	t.Helper()
+	base, err := b.Base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Release()
+	deletes, done := s.NewCompaction(mvcc.Never, to).Step(base, 1<<30)
+	if !done {
+		t.Fatal("compaction did not come to its end")
+	}
+	if err := b.Commit(backend.Batch{Deletes: deletes}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func feed(t *testing.T, m *apply.Machine, e raftpb.Entry) {
@@ -265,9 +291,14 @@ func sameAsReplayed(t *testing.T, d *disk, m *Member) {
 	if err := m.flusher.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []bucket.Name{bucket.Lease, bucket.Alarm, bucket.Members, bucket.Cluster} {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := m.compactor.wait(ctx, want.CompactRev); err != nil {
+		t.Errorf("the compaction to %d does not end: %v", want.CompactRev, err)
+	}
+	for _, name := range []bucket.Name{bucket.Key, bucket.Lease, bucket.Alarm, bucket.Members, bucket.Cluster} {
 		if got, want := contents(t, m.backend, name), contents(t, buckets, name); got != want {
-			t.Errorf("bucket %s holds\n%swhile the log says\n%s", name, got, want)
+			t.Errorf("bucket %s holds\n%q while the log says\n%q", name, got, want)
 		}
 	}
 	for _, id := range twin.Leases.List() {
