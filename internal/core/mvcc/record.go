@@ -111,6 +111,9 @@ func parseRecord(b []byte) (kv keyValue, err error) {
 		if n < 0 {
 			return keyValue{}, fmt.Errorf("record has a malformed tag: %w", protowire.ParseError(n))
 		}
+		if num > protowire.MaxValidNumber {
+			return keyValue{}, fmt.Errorf("record has an impossible field %d", num)
+		}
 		b = b[n:]
 		switch {
 		case typ == protowire.BytesType && (num == fieldKey || num == fieldValue):

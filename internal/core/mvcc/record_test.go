@@ -68,6 +68,7 @@ func FuzzParseRecord(f *testing.F) {
 	f.Add(protowire.AppendFixed64(protowire.AppendTag(nil, 3, protowire.Fixed64Type), 9))
 	f.Add([]byte{0x10, 0x80})
 	f.Add([]byte{0x0b, 0x0c})
+	f.Add([]byte("\x80\xff\xff\xff0000")) // a field number above the largest
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kv, err := parseRecord(b)
 		var want mvccpb.KeyValue

@@ -141,3 +141,29 @@ func TestDamageAfterOpening(t *testing.T) {
 		t.Error("a record that is not there was loaded")
 	}
 }
+
+// A transaction deletes a key and puts it twice. Compacted at that revision,
+// the deletion and the second put remain; the key is still what it was.
+func TestGapLeftByCompactionWithinATransaction(t *testing.T) {
+	disk := &memDisk{t: t}
+	disk.commit([]Record{
+		newTombstoneRecord(Rev{7, 1}, []byte("a")),
+		newPutRecord(Rev{7, 3}, keyValue{key: []byte("a"), create: 7, mod: 7, version: 2}),
+		newPutRecord(Rev{8, 0}, keyValue{key: []byte("a"), create: 7, mod: 8, version: 3}),
+	}, nil)
+	s, err := Open(disk.base(), Options{FinishedCompact: 7, ScheduledCompact: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	v := s.View()
+	defer v.Close()
+	for at, version := range map[int64]int64{7: 2, 8: 3} {
+		if h, ok, err := v.Get([]byte("a"), at); !ok || err != nil || h.Create != 7 || h.Version != version {
+			t.Errorf("at %d the key is %+v, %v, %v", at, h, ok, err)
+		}
+	}
+	if n, _ := v.Count(keys.All(), 0); n != 1 {
+		t.Errorf("%d keys", n)
+	}
+}

@@ -126,18 +126,22 @@ func (t *tree) delete(key []byte, rev Rev) (undo, bool) {
 	return t.replace(i, key, head{main: rev.Main, sub: uint32(rev.Sub)}), true
 }
 
-// add makes a change that was read from disk the newest of its key. The first
-// one known of a key brings its own create revision and version, whatever
-// follows counts on from there.
+// add makes a change that was read from disk the newest of its key. A put brings
+// its create revision and version. Where they do not follow from the change
+// before it, a compaction has taken what was between: at the compact revision a
+// deletion stays, but not a put that the same transaction put over. No read
+// goes back beyond such a gap, so what came before is forgotten.
 func (t *tree) add(key []byte, h head) {
 	l := t.descend(key)
 	i, found := l.search(key)
 	switch {
 	case !found:
 		t.insert(i, key, h)
-	case h.live():
-		t.replace(i, key, newHead(h.rev(), l.heads[i]))
-	case l.heads[i].live():
+	case h.live() && h != newHead(h.rev(), l.heads[i]):
+		was := liveness(l.heads[i])
+		t.ownLeaf(0).reset(i, h, nil)
+		t.count(1 - was)
+	case h.live() || l.heads[i].live():
 		t.replace(i, key, h)
 	}
 	// A second deletion in a row says nothing new.
