@@ -43,6 +43,7 @@ func (s *Server) memberOptions() (member.Options, error) {
 		LeaseCheckpoint:   c.FeatureGates.Enabled(LeaseCheckpoint),
 		PersistCheckpoint: c.FeatureGates.Enabled(LeaseCheckpointPersist),
 		Auth:              authOptions,
+		Metrics:           s.metrics, WarnApply: c.WarningApplyDuration,
 	}, nil
 }
 

@@ -37,6 +37,8 @@ type applier struct {
 	finished []finished
 	changes  []mvcc.Change
 	trimming bool // the index still holds what a compaction dropped
+	tally    tally
+	spent    time.Duration // since the run began, up to the entry before
 }
 
 // finished is a result that waits for its run to be published.
@@ -108,6 +110,7 @@ func (a *applier) run(stop <-chan struct{}) {
 func (a *applier) apply(entries []raftpb.Entry, stop <-chan struct{}) bool {
 	m := a.m
 	start := time.Now()
+	a.spent = 0
 	last := entries[len(entries)-1]
 	m.state.Lock()
 	for i := range entries {
@@ -131,6 +134,7 @@ func (a *applier) apply(entries []raftpb.Entry, stop <-chan struct{}) bool {
 	clear(a.finished)
 	a.finished = a.finished[:0]
 	m.applied.raise(last.Index)
+	a.tally.flush(m.meters)
 	alone := m.Leader() == 0 && m.isAlone()
 	m.loop.add(func(in *inbox) {
 		in.applied = max(in.applied, last.Index)
@@ -176,6 +180,7 @@ func (a *applier) entry(e *raftpb.Entry, now time.Time, stop <-chan struct{}) bo
 	}
 	waited := m.waiters.isWaiting(id)
 	res := m.machine.Apply(apply.Entry{Index: e.Index, Term: e.Term, Now: now, Answer: waited}, &r)
+	a.measure(&r, &res, now)
 	a.changes = append(a.changes, res.Changes...)
 	res.Changes = nil
 	if res.Compact != nil {
@@ -190,6 +195,21 @@ func (a *applier) entry(e *raftpb.Entry, now time.Time, stop <-chan struct{}) bo
 		a.finished = append(a.finished, finished{id, res})
 	}
 	return true
+}
+
+// measure notes what an entry of the run that began at start did, and how long
+// it took. One reading of the clock ends this entry and begins the next.
+func (a *applier) measure(r *pb.InternalRaftRequest, res *apply.Result, start time.Time) {
+	kind, spent := opOf(r), time.Since(start)
+	took := spent - a.spent
+	a.spent = spent
+	a.m.meters.applied[kind].Observe(res.Err == nil, took)
+	if res.Err == nil {
+		a.tally.add(kind, r, res, a.m.meters)
+	}
+	if res.Err != nil || took > a.m.opt.WarnApply {
+		a.judge(r, res, took)
+	}
 }
 
 // confChange puts a membership change in force: first the membership judges

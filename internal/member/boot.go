@@ -46,13 +46,15 @@ func (o *Options) walDir() string {
 // What is there decides: a directory with a log is a member that has lived
 // before, and the flags about founding a cluster are not looked at.
 func Start(opt Options) (*Member, error) {
-	b := &boot{opt: opt, log: opt.Log, raftLog: logs.Named(opt.Log, "raft")}
+	b := &boot{opt: opt, log: opt.Log, raftLog: logs.Named(opt.Log, "raft"), meters: newMeters(opt.Metrics)}
 	m, err := b.run()
 	if err != nil {
 		b.undo()
 		return nil, err
 	}
 	m.start()
+	m.meters.Disk.BackendQuota.Set(float64(opt.quota()))
+	m.meters.OnScrape(m.sample)
 	return m, nil
 }
 
@@ -63,6 +65,7 @@ type boot struct {
 	log *slog.Logger
 	// raftLog takes the lines of the protocol.
 	raftLog *slog.Logger
+	meters  *meters
 
 	backend backend.Backend
 	wal     *wal.WAL
@@ -144,8 +147,12 @@ const mmapBytes = 10 << 30
 
 func (b *boot) backendOptions() backend.Options {
 	o := backend.Options{FreelistType: b.opt.FreelistType, MmapSize: max(mmapBytes, 4*b.opt.quota())}
-	if commit := b.opt.Observe.Commit; commit != nil {
-		o.OnCommit = func(s backend.CommitStats) { commit(s.Rebalance, s.Spill, s.Write, s.Total) }
+	d := &b.meters.Disk
+	o.OnCommit = func(s backend.CommitStats) {
+		d.CommitRebalance.Observe(s.Rebalance.Seconds())
+		d.CommitSpill.Observe(s.Spill.Seconds())
+		d.CommitWrite.Observe(s.Write.Seconds())
+		d.BackendCommit.Observe(s.Total.Seconds())
 	}
 	return o
 }
@@ -233,9 +240,13 @@ func (b *boot) checkReach() error {
 }
 
 func (b *boot) walOptions() wal.Options {
+	d := &b.meters.Disk
 	return wal.Options{Events: wal.Events{
-		Wrote:  b.opt.Observe.WALWrite,
-		Synced: b.opt.Observe.WALSync,
+		Wrote: func(bytes int, took time.Duration) {
+			d.WALWriteBytes.Add(float64(bytes))
+			d.WALWrite.Observe(took.Seconds())
+		},
+		Synced: func(took time.Duration) { d.WALFsync.Observe(took.Seconds()) },
 		SegmentCreated: func(path string) {
 			b.log.Info("created a new WAL segment", "path", path)
 		},
@@ -246,6 +257,20 @@ func (b *boot) walOptions() wal.Options {
 			b.log.Warn("ignored file in WAL directory", "path", path)
 		},
 	}}
+}
+
+func (b *boot) snapEvents() snap.Events {
+	m := &b.meters.Snap
+	return snap.Events{
+		Saved: func(t snap.SaveTimes) {
+			m.SaveMarshalling.Observe(t.Encode.Seconds())
+			m.Fsync.Observe(t.Write.Seconds())
+			m.SaveTotal.Observe((t.Encode + t.Write).Seconds())
+		},
+		Broken: func(path string, err error) {
+			b.log.Warn("failed to read a snap file", "path", path, "error", err)
+		},
+	}
 }
 
 // foundLog begins the log of a member that has not lived before.
@@ -466,11 +491,11 @@ func (b *boot) raftEvent(e raft.Event) {
 // assemble puts the running parts around the loaded state.
 func (b *boot) assemble(r *raft.Raft) *Member {
 	m := &Member{
-		opt: b.opt, log: b.log, id: b.id, clusterID: b.clusterID,
+		opt: b.opt, log: b.log, meters: b.meters, id: b.id, clusterID: b.clusterID,
 		reqIDs:  ids.NewGenerator(b.id, time.Now()),
 		wal:     b.wal,
 		backend: b.backend,
-		snaps:   snap.NewStore(b.opt.FS, b.opt.snapDir(), snap.Events{}),
+		snaps:   snap.NewStore(b.opt.FS, b.opt.snapDir(), b.snapEvents()),
 		reads:   newReads(),
 		waiters: newWaiters(),
 

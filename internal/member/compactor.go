@@ -134,6 +134,7 @@ func (c *compactor) carryOut(ctx context.Context, job compactJob) error {
 			}
 		}
 		deleted += len(keys)
+		m.meters.MVCC.CompactedKeys.Add(float64(len(keys)))
 		if !done {
 			if err := sleep(ctx, m.opt.CompactionPause); err != nil {
 				return err
@@ -150,17 +151,21 @@ func (c *compactor) carryOut(ctx context.Context, job compactJob) error {
 	m.log.Info("finished scheduled compaction", "compact-revision", job.rev, "took", time.Since(start),
 		"number-of-keys-compacted", deleted, "hash", hash.Hash,
 		"current-db-size-bytes", m.backend.Size(), "current-db-size-in-use-bytes", m.backend.SizeInUse())
+	m.meters.MVCC.CompactionTotal.Observe(milliseconds(time.Since(start)))
+	m.meters.MVCC.LastCompaction.Set(float64(time.Now().Unix()))
 	c.finish(job.rev)
 	return nil
 }
 
 // step plans one batch over the file as it is now.
 func (c *compactor) step(work *mvcc.Compaction) (keys [][]byte, done bool, err error) {
+	begun := time.Now()
 	base, err := c.m.backend.Base()
 	if err != nil {
 		return nil, false, err
 	}
 	defer base.Release()
+	defer func() { c.m.meters.MVCC.CompactionPause.Observe(milliseconds(time.Since(begun))) }()
 	keys, done = work.Step(base, c.m.opt.CompactionBatch)
 	return keys, done, work.Err()
 }

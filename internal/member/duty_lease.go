@@ -69,6 +69,9 @@ func (m *Member) revokeExpired() {
 
 func (m *Member) revoke(id int64) {
 	_, err := m.proposeAs(context.Background(), m.root(), &pb.InternalRaftRequest{LeaseRevoke: &pb.LeaseRevokeRequest{ID: id}})
+	if err == nil {
+		m.meters.Lease.Expired.Inc()
+	}
 	if err == nil || errors.Is(err, lease.ErrNotFound) || errors.Is(err, ErrStopped) {
 		return
 	}

@@ -48,6 +48,7 @@ type Member struct {
 	opt Options
 	log *slog.Logger
 
+	meters    *meters
 	id        uint64
 	clusterID uint64
 	reqIDs    *ids.Generator
@@ -154,6 +155,9 @@ func (m *Member) carry(e raft.Effects) {
 	if s := e.SoftState; s != nil {
 		m.term.Store(s.Term)
 		if m.leader.Swap(s.Leader) != s.Leader {
+			if s.Leader != 0 {
+				m.meters.Server.LeaderChanges.Inc()
+			}
 			m.leaderChanged()
 		}
 	}
@@ -214,11 +218,15 @@ func (m *Member) proposeAs(ctx context.Context, who auth.Caller, r *pb.InternalR
 		return apply.Result{}, ErrTooLarge
 	}
 	done := m.waiters.register(id)
+	begun := time.Now()
 	if !m.loop.propose(proposal{id, data}) {
 		m.waiters.forget(id)
+		m.meters.Server.ProposalsFailed.Inc()
 		return apply.Result{}, ErrTooManyRequests
 	}
-	return m.await(ctx, id, done)
+	res, err := m.await(ctx, id, done)
+	m.meters.answer(opOf(r), time.Since(begun), err)
+	return res, err
 }
 
 // await waits for the result of request id.
@@ -230,6 +238,7 @@ func (m *Member) await(ctx context.Context, id uint64, done <-chan apply.Result)
 		return res, res.Err
 	case <-ctx.Done():
 		m.waiters.forget(id)
+		m.meters.Server.ProposalsFailed.Inc()
 		return apply.Result{}, m.timeoutError(ctx, ctx.Err())
 	case <-m.stopping:
 		m.waiters.forget(id)
@@ -297,8 +306,10 @@ func (m *Member) Published() <-chan struct{} { return m.publisher.done }
 func (m *Member) trimIndex(keys int) (done bool) {
 	m.state.Lock()
 	defer m.state.Unlock()
+	begun := time.Now()
 	done = m.machine.Store.CompactIndex(keys)
 	m.machine.Store.Publish()
+	m.meters.MVCC.IndexPause.Observe(milliseconds(time.Since(begun)))
 	return done
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/steledb/stele/internal/base/files"
+	"github.com/steledb/stele/internal/base/metrics"
 	"github.com/steledb/stele/internal/core/cluster"
 	"github.com/steledb/stele/internal/disk/backend"
 )
@@ -49,7 +50,9 @@ type Options struct {
 
 	Auth AuthOptions
 
-	Observe Observer
+	// Metrics takes what is measured; nil: nobody looks.
+	Metrics   *metrics.Metrics
+	WarnApply time.Duration // a request that takes longer to apply is told of; 0: none is
 
 	// OpenBackend replaces the bbolt file, for tests and simulation; nil opens
 	// the file.
@@ -60,12 +63,4 @@ type Options struct {
 // and an ample time for the disks.
 func (o *Options) RequestTimeout() time.Duration {
 	return 5*time.Second + 2*time.Duration(o.ElectionTicks)*o.Tick
-}
-
-// Observer hears of what happens, for metrics. Every field may be nil.
-type Observer struct {
-	WALWrite func(bytes int, took time.Duration)
-	WALSync  func(took time.Duration)
-	Commit   func(rebalance, spill, write, total time.Duration)
-	Applied  func(entries int, took time.Duration)
 }

@@ -97,6 +97,9 @@ func (m *Member) RenewLease(ctx context.Context, id int64) (ttl int64, err error
 				Checkpoints: []*pb.LeaseCheckpoint{{ID: id, Remaining_TTL: 0}},
 			}})
 		}
+		if err == nil {
+			m.meters.Lease.Renewed.Inc()
+		}
 		return r.TTL, err
 	})
 }
@@ -401,7 +404,9 @@ func (m *Member) Hash(ctx context.Context) (uint32, int64, error) {
 	if err := m.flusher.flush(ctx); err != nil {
 		return 0, 0, err
 	}
+	begun := time.Now()
 	sum, err := m.backend.Hash(backend.IgnoredByHash)
+	m.meters.MVCC.Hash.Observe(time.Since(begun).Seconds())
 	return sum, rev, err
 }
 
@@ -409,7 +414,9 @@ func (m *Member) Hash(ctx context.Context) (uint32, int64, error) {
 func (m *Member) HashKV(_ context.Context, rev int64) (*pb.HashKVResponse, error) {
 	v := m.View()
 	defer v.Close()
+	begun := time.Now()
 	h, err := v.HashKV(rev)
+	m.meters.MVCC.HashRev.Observe(time.Since(begun).Seconds())
 	if err != nil {
 		m.log.Warn("failed to get hashKV", "requested-revision", rev, "error", err)
 		return nil, err
@@ -422,11 +429,14 @@ func (m *Member) HashKV(_ context.Context, rev int64) (*pb.HashKVResponse, error
 // Defragment rewrites the backend file without holes, while requests go on.
 func (m *Member) Defragment(ctx context.Context) error {
 	m.log.Info("starting defragment")
+	m.meters.Disk.DefragInflight.Set(1)
+	defer m.meters.Disk.DefragInflight.Set(0)
 	stats, err := m.backend.Defrag(ctx)
 	if err != nil {
 		m.log.Warn("failed to defragment", "error", err)
 		return err
 	}
+	m.meters.Disk.BackendDefrag.Observe(stats.Took.Seconds())
 	if err := m.flusher.rebaseNow(ctx); err != nil {
 		return err
 	}
@@ -449,14 +459,16 @@ func (m *Member) Snapshot(ctx context.Context) (io.ReadCloser, int64, string, er
 	if stored := *m.storage.Load(); !stored.IsZero() {
 		v = stored.String()
 	}
-	return signed(s), s.Size() + sha256.Size, v, nil
+	return signed(s, m.meters.Disk.BackendSnapshot.Observe), s.Size() + sha256.Size, v, nil
 }
 
 // signed streams a snapshot and then its digest. Nothing is read ahead of the
-// reader but one buffer of the copy.
-func signed(s backend.Snapshot) io.ReadCloser {
+// reader but one buffer of the copy. done is told the seconds it took.
+func signed(s backend.Snapshot, done func(seconds float64)) io.ReadCloser {
 	r, w := io.Pipe()
+	begun := time.Now()
 	go func() {
+		defer func() { done(time.Since(begun).Seconds()) }()
 		sum := sha256.New()
 		_, err := s.WriteTo(io.MultiWriter(w, hash.Hash(sum)))
 		s.Close()

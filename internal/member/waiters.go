@@ -69,6 +69,18 @@ func (w *waiters) forget(id uint64) {
 	s.mu.Unlock()
 }
 
+// count is how many requests wait.
+func (w *waiters) count() int {
+	n := 0
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		n += len(s.byID)
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // isWaiting reports whether somebody here waits for id.
 func (w *waiters) isWaiting(id uint64) bool {
 	s := w.shard(id)
