@@ -43,7 +43,9 @@ type disk struct {
 	image  *disk      // guarded by mu; what the cut left
 	cut    chan struct{}
 
-	fail func(what string) error // nil: nothing fails; guarded by mu
+	// fail, if set, is asked under mu before each operation: "datasync <path>",
+	// "commit".
+	fail func(what string) error
 }
 
 func newDisk() *disk { return &disk{mem: files.NewMem(), backend: backend.NewMemory()} }
@@ -113,7 +115,7 @@ func (d *disk) inject(op files.Op) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.failure(string(op.Kind)); err != nil {
+	if err := d.failure(string(op.Kind) + " " + op.Path); err != nil {
 		return err
 	}
 	d.stepLocked()

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -177,9 +178,15 @@ func (f *flusher) run(stop <-chan struct{}) {
 	}
 }
 
-// once writes the newest seal, if it is not on disk.
+// once writes the newest seal, if it is not on disk. After a failed commit it
+// writes nothing more: bucket changes that were in it are not in later seals,
+// and only the log still has them.
 func (f *flusher) once() error {
 	f.mu.Lock()
+	if f.broken != nil && !errors.Is(f.broken, ErrStopped) {
+		defer f.mu.Unlock()
+		return f.broken
+	}
 	if !f.dirty && len(f.deletes) == 0 {
 		f.mu.Unlock()
 		return nil
