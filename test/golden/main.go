@@ -172,7 +172,11 @@ type outcome struct {
 
 // run runs one command and describes how it differs from the record.
 func (r *replayer) run(st *step) string {
-	got, err := r.execute(st)
+	execute := r.execute
+	if strings.Contains(st.Note, "on a terminal") {
+		execute = r.onTerminal
+	}
+	got, err := execute(st)
 	if err != nil {
 		return "    " + err.Error() + "\n"
 	}

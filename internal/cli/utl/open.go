@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -27,7 +26,7 @@ const mmapSize = 10 << 30
 func (u *util) openWritable(path string, mmap uint64, timeout time.Duration) (*bolt.DB, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: timeout, NoFreelistSync: true, InitialMmapSize: int(mmap),
-		MmapFlags: syscall.MAP_POPULATE, // the whole file will be read anyway
+		MmapFlags: mmapFlags,
 		Logger:    &boltLog{logs.Named(u.log, "bbolt")},
 	})
 	if err != nil {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package utl
+
+const mmapFlags = 0 // reading ahead is a flag of Linux
