@@ -97,8 +97,9 @@ func (m *Machine) Apply(at Entry, r *pb.InternalRaftRequest) Result {
 	if err := m.admit(r); err != nil {
 		return Result{Err: err}
 	}
+	full := m.isOverQuota(r) // before the request itself takes room
 	res := m.dispatch(at, r)
-	if res.Err == nil && m.isOverQuota(r) {
+	if res.Err == nil && full {
 		// The change is made on every member alike; only this member's answer
 		// says that its disk is full.
 		res.Err = ErrNoSpace
