@@ -20,10 +20,11 @@ const sendBytesMax = 1<<31 - 1
 // grpcServer makes the server of all gRPC services.
 func (s *Server) grpcServer() *grpc.Server {
 	c, m := s.cfg, s.member
+	guard := &rpc.Guard{Log: s.log, WarnAfter: c.WarningUnaryRequestDuration}
 	g := grpc.NewServer(
 		grpc.Creds(listen.Credentials()),
-		grpc.ChainUnaryInterceptor(s.metrics.GRPC.Unary, rpc.UnaryGate(m, member.WithToken)),
-		grpc.ChainStreamInterceptor(s.metrics.GRPC.Stream, rpc.StreamGate(m, member.WithToken)),
+		grpc.ChainUnaryInterceptor(s.metrics.GRPC.Unary, guard.Unary, rpc.UnaryGate(m, member.WithToken)),
+		grpc.ChainStreamInterceptor(s.metrics.GRPC.Stream, guard.Stream, rpc.StreamGate(m, member.WithToken)),
 		grpc.ForceServerCodecV2(s.metrics.GRPC.Codec()),
 		grpc.MaxRecvMsgSize(c.RequestBytesMax()),
 		grpc.MaxSendMsgSize(sendBytesMax),
@@ -38,7 +39,9 @@ func (s *Server) grpcServer() *grpc.Server {
 // registerServices adds every service to a gRPC server, whichever it is.
 func (s *Server) registerServices(g grpc.ServiceRegistrar) {
 	c, m := s.cfg, s.member
-	rpc.Register(g, m, rpc.Options{MaxTxnOps: int(c.MaxTxnOps)})
+	rpc.Register(g, m, rpc.Options{
+		MaxTxnOps: int(c.MaxTxnOps), WarnRead: c.WarningApplyDuration, Metrics: s.metrics, Log: s.log,
+	})
 	pb.RegisterWatchServer(g, rpc.NewWatchServer(m.Hub(), m, rpc.WatchOptions{
 		Auth: rpc.WatchGate{Gate: m}, ProgressInterval: c.WatchProgressNotifyInterval, FragmentBytes: c.RequestBytesMax(),
 		Observe: s.watchObserver(),

@@ -93,6 +93,18 @@ func (r *reads) endLocked(serial, index uint64, lost bool) {
 // LinearizableRead returns once a View taken afterwards contains every write
 // acknowledged before the call.
 func (m *Member) LinearizableRead(ctx context.Context) error {
+	err := m.linearize(ctx)
+	if err != nil {
+		m.meters.Server.ReadIndexesFailed.Inc()
+	}
+	if err == ErrTimeout {
+		m.meters.Server.SlowReadIndexes.Inc()
+		m.log.Warn("timed out waiting for read index response (local node might have slow network)", "timeout", m.opt.RequestTimeout())
+	}
+	return err
+}
+
+func (m *Member) linearize(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opt.RequestTimeout())
 	defer cancel()
 	var retry *time.Timer
@@ -121,6 +133,9 @@ func (m *Member) LinearizableRead(ctx context.Context) error {
 				return ErrStopped
 			}
 		case <-retry.C:
+			if first { // one line for a round, however many wait for it
+				m.log.Warn("waiting for ReadIndex response took too long, retrying", "retry-timeout", roundRetry)
+			}
 		case <-ctx.Done():
 			return m.timeoutError(ctx, ctx.Err())
 		case <-m.stopping:

@@ -89,9 +89,7 @@ func (m *Member) RenewLease(ctx context.Context, id int64) (ttl int64, err error
 		return 0, err
 	}
 	return retryExpiring(ctx, m, func() (int64, error) {
-		m.state.Lock()
-		r, err := m.machine.Leases.Renew(id, m.now())
-		m.state.Unlock()
+		r, err := m.renew(id)
 		if err == nil && r.ClearCheckpoint {
 			_, err = m.proposeAs(ctx, m.root(), &pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{
 				Checkpoints: []*pb.LeaseCheckpoint{{ID: id, Remaining_TTL: 0}},
@@ -102,6 +100,12 @@ func (m *Member) RenewLease(ctx context.Context, id int64) (ttl int64, err error
 		}
 		return r.TTL, err
 	})
+}
+
+func (m *Member) renew(id int64) (lease.Renewal, error) {
+	m.state.Lock()
+	defer m.state.Unlock() // even if it panics: this runs in a request's handler
+	return m.machine.Leases.Renew(id, m.now())
 }
 
 // expiringRetry is the pause before looking again at a lease whose revocation

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -27,18 +28,25 @@ type kvService struct {
 	m    kvMember
 	head header
 	opt  Options
+	*reading
 }
 
 func (s *kvService) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if err := kv.CheckRange(r); err != nil {
 		return nil, toStatus(err)
 	}
+	begun := time.Now()
 	if err := s.readable(ctx, r); err != nil {
 		return nil, toStatus(err)
+	}
+	waited := time.Duration(0)
+	if !r.Serializable {
+		waited = time.Since(begun)
 	}
 	view := s.m.View()
 	defer view.Close()
 	resp, err := kv.Range(view, r)
+	s.didRange(r, resp, begun, waited, err)
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -63,6 +71,7 @@ func (s *kvService) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServ
 	if err := kv.CheckStream(r); err != nil {
 		return toStatus(err)
 	}
+	s.ranges.Inc()
 	if err := s.readable(stream.Context(), r); err != nil {
 		return toStatus(err)
 	}
@@ -133,6 +142,14 @@ func (s *kvService) txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse,
 		}
 		return res.Resp.(*pb.TxnResponse), nil
 	}
+	begun := time.Now()
+	resp, err := s.readTxn(ctx, r)
+	s.didTxn(r, resp, begun, err)
+	return resp, err
+}
+
+// readTxn answers a transaction that only reads from the published state.
+func (s *kvService) readTxn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if !kv.IsSerializable(r) {
 		if err := s.m.LinearizableRead(ctx); err != nil {
 			return nil, err

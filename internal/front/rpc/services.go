@@ -2,10 +2,13 @@ package rpc
 
 import (
 	"context"
+	"log/slog"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"github.com/steledb/stele/internal/base/metrics"
 	"github.com/steledb/stele/internal/core/apply"
 	"github.com/steledb/stele/internal/core/mvcc"
 )
@@ -46,11 +49,15 @@ type Member interface {
 // Options are the limits that requests are checked against.
 type Options struct {
 	MaxTxnOps int // operations in one list of a transaction
+	// WarnRead is the time after which a read counts as slow; 0: none does.
+	WarnRead time.Duration
+	Metrics  *metrics.Metrics // nil: nobody looks
+	Log      *slog.Logger     // nil: nobody reads
 }
 
 // Register adds every service but Watch to r.
 func Register(r grpc.ServiceRegistrar, m Member, opt Options) {
-	pb.RegisterKVServer(r, &kvService{m: m, head: header{m}, opt: opt})
+	pb.RegisterKVServer(r, &kvService{m: m, head: header{m}, opt: opt, reading: newReading(opt)})
 	pb.RegisterLeaseServer(r, &leaseService{m: m, head: header{m}})
 	pb.RegisterMaintenanceServer(r, &maintenanceService{m: m, head: header{m}})
 	pb.RegisterClusterServer(r, &clusterService{m: m, head: header{m}})
