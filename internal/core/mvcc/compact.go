@@ -156,14 +156,15 @@ func (c *Compaction) look(k, v []byte) (obsolete bool, err error) {
 // isNewest reports whether the record of revision rev is the value its key has
 // at revision main.
 func isNewest(root *inner, rev Rev, value []byte, main int64) (bool, error) {
-	if len(value) == 0 {
-		return false, nil
+	var key []byte // of a record without a value, see Open
+	if len(value) > 0 {
+		kv, err := parseRecord(value)
+		if err != nil {
+			return false, fmt.Errorf("revision %s: %w", rev, err)
+		}
+		key = kv.key
 	}
-	kv, err := parseRecord(value)
-	if err != nil {
-		return false, fmt.Errorf("revision %s: %w", rev, err)
-	}
-	hit, ok := root.get(kv.key, main)
+	hit, ok := root.get(key, main)
 	return ok && hit.Mod == rev, nil
 }
 

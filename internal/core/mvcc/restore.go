@@ -24,8 +24,10 @@ type Options struct {
 // takes over the caller's reference to it; if it fails, the caller keeps it.
 //
 // The revision after opening is the newest one that anything on disk names. A
-// record with an empty value is one such name and no key: `snapshot restore
-// --bump-revision` leaves it behind.
+// record with an empty value is one such name: `snapshot restore
+// --bump-revision` leaves it behind. It counts as a value of the empty key,
+// which no request can name, so that compactions keep it and hashes include it
+// as etcd's do.
 func Open(base Base, opt Options) (*Store, error) {
 	if base == nil {
 		base = noBase{}
@@ -66,6 +68,7 @@ func (r *restorer) add(key, value []byte) bool {
 	}
 	r.rev = max(r.rev, rev.Main)
 	if len(value) == 0 {
+		r.tree.add(nil, head{main: rev.Main, sub: uint32(rev.Sub), create: rev.Main, version: 1})
 		return true
 	}
 	if err := r.addChange(rev, tombstone, value); err != nil {

@@ -1,7 +1,6 @@
 package mvcc
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
@@ -33,7 +32,8 @@ func TestEmptyStore(t *testing.T) {
 }
 
 // `snapshot restore --bump-revision` leaves a record with an empty value. It
-// raises the revision and is no key, no event and no reason to stop.
+// raises the revision, is no event and no key that a request can name, and is
+// kept by compactions like the value of a key.
 func TestBumpRecordRaisesTheRevisionOnly(t *testing.T) {
 	disk := &memDisk{t: t}
 	disk.commit([]Record{
@@ -47,7 +47,7 @@ func TestBumpRecordRaisesTheRevisionOnly(t *testing.T) {
 	defer s.Close()
 	v := s.View()
 	defer v.Close()
-	if n, _ := v.Count(keys.Span{End: []byte{0}}, 0); v.Rev() != 1002 || v.CompactRev() != 1002 || n != 1 {
+	if n, _ := v.Count(keys.All(), 0); v.Rev() != 1002 || v.CompactRev() != 1002 || n != 1 {
 		t.Errorf("revision %d, compacted %d, %d keys", v.Rev(), v.CompactRev(), n)
 	}
 	if err := v.Changes(1002, 2000, func(c Change) bool { t.Errorf("event %+v", c); return true }); err != nil {
@@ -58,7 +58,7 @@ func TestBumpRecordRaisesTheRevisionOnly(t *testing.T) {
 	}
 	c := s.NewCompaction(Never, 1002)
 	deletes, done := c.Step(disk.base(), 100)
-	if !done || c.Err() != nil || len(deletes) != 1 || !bytes.Equal(deletes[0], disk.recs[1].Key) {
+	if !done || c.Err() != nil || len(deletes) != 0 {
 		t.Errorf("the compaction deletes %x (%v)", deletes, c.Err())
 	}
 }

@@ -344,6 +344,12 @@ func FuzzSniff(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sent []byte, piece uint8) {
 		c := &pieces{left: sent, size: int(piece)%30 + 1}
 		isH2, conn, err := isHTTP2(c)
+		if errors.Is(err, errNotHTTP) {
+			if len(sent) == 0 || sent[0] >= 'A' && sent[0] <= 'Z' {
+				t.Fatalf("%q: %v", sent, err)
+			}
+			return
+		}
 		if err != nil {
 			if !strings.HasPrefix(preface, string(sent)) || len(sent) == len(preface) {
 				t.Fatalf("%q: %v", sent, err)

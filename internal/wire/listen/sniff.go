@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 
@@ -34,6 +35,11 @@ func (c *sniffed) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// errNotHTTP ends a connection that begins like no HTTP request: with no word
+// in capital letters. A TLS handshake on a plain port is such a one; its client
+// understands a closed connection better than a page of text.
+var errNotHTTP = errors.New("first bytes are not HTTP")
+
 // isHTTP2 reads until the connection is known to begin with the HTTP/2 preface
 // or not, at most the preface's length.
 func isHTTP2(c net.Conn) (bool, *sniffed, error) {
@@ -41,6 +47,9 @@ func isHTTP2(c net.Conn) (bool, *sniffed, error) {
 	for len(buf) < len(preface) {
 		n, err := c.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
+		if n > 0 && (buf[0] < 'A' || buf[0] > 'Z') {
+			return false, nil, errNotHTTP
+		}
 		if string(buf) != preface[:len(buf)] {
 			return false, &sniffed{Conn: c, head: buf}, nil
 		}
