@@ -77,6 +77,7 @@ func (s *Server) start(ctx context.Context) error {
 		s.log.Error("bootstrap failed", "error", err)
 		return err
 	}
+	s.servePeers()
 	s.serveMetrics()
 	if err := s.waitPublished(ctx); err != nil {
 		return err
@@ -172,12 +173,18 @@ func (s *Server) stop(reason error) {
 func (s *Server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
+	defer s.ports.serving.Wait()
 	if s.member == nil {
 		s.ports.close(ctx)
+		for _, port := range s.ports.peers {
+			port.Close()
+		}
 		return nil
 	}
+	s.member.HandOver(ctx)
 	s.member.Hub().Close() // watches would keep connections open for ever
 	s.ports.close(ctx)
+	s.closePeers(ctx)
 	return s.member.Stop()
 }
 

@@ -28,6 +28,10 @@ func (s *Server) memberOptions() (member.Options, error) {
 	if err != nil {
 		return member.Options{}, err
 	}
+	peerTLS, err := c.peerTLS()
+	if err != nil {
+		return member.Options{}, err
+	}
 	return member.Options{
 		FS: files.OS, DataDir: c.DataDir(), WALDir: c.WalDir, Log: s.log,
 		Name: c.Name, ClientURLs: urlTexts(c.AdvertiseClientUrls), PeerURLs: urlTexts(c.AdvertisePeerUrls),
@@ -43,6 +47,7 @@ func (s *Server) memberOptions() (member.Options, error) {
 		LeaseCheckpoint:   c.FeatureGates.Enabled(LeaseCheckpoint),
 		PersistCheckpoint: c.FeatureGates.Enabled(LeaseCheckpointPersist),
 		Auth:              authOptions,
+		PeerTLS:           peerTLS,
 		Metrics:           s.metrics, WarnApply: c.WarningApplyDuration,
 	}, nil
 }

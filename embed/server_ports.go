@@ -21,8 +21,9 @@ type ports struct {
 	// server says so when it is about to serve, after it has started.
 	clientTLS error
 
-	servers []*listen.Server // running
-	serving sync.WaitGroup
+	servers    []*listen.Server // running
+	peerServer *listen.Server   // the same for peers; ended last
+	serving    sync.WaitGroup
 }
 
 // port is one listener.
@@ -185,17 +186,16 @@ func (p *ports) run(conf listen.Config) *listen.Server {
 	return server
 }
 
-// close lets requests under way end until ctx does and closes all ports.
+// close lets requests of clients end until ctx does and closes their ports.
 func (p *ports) close(ctx context.Context) {
 	var ending sync.WaitGroup
 	for _, server := range p.servers {
 		ending.Go(func() { server.Shutdown(ctx) })
 	}
 	ending.Wait()
-	for _, group := range [][]port{p.peers, p.clients, p.metrics} {
+	for _, group := range [][]port{p.clients, p.metrics} {
 		for _, port := range group {
 			port.Close() // again, for those that were served
 		}
 	}
-	p.serving.Wait()
 }

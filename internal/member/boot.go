@@ -3,7 +3,6 @@ package member
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -79,7 +78,8 @@ type boot struct {
 	storage       cluster.Version
 	resume        int64 // compaction that was interrupted, mvcc.Never if none
 	finished      int64
-	authOps       []bucket.Op // what a new backend is told about auth
+	authOps       []bucket.Op      // what a new backend is told about auth
+	remotes       []cluster.Member // of the running cluster that is joined
 }
 
 func (b *boot) undo() {
@@ -279,11 +279,10 @@ func (b *boot) foundLog() error {
 		return fmt.Errorf("%s holds the state of log index %d, but there is no log in %s: restore a snapshot into a new directory instead",
 			b.opt.dbPath(), b.index, b.opt.walDir())
 	}
-	members, err := b.founders()
+	members, err := b.firstMembers()
 	if err != nil {
 		return err
 	}
-	b.clusterID = cluster.ClusterID(members)
 	for _, m := range members {
 		if m.Name == b.opt.Name {
 			b.id = m.ID
@@ -299,9 +298,6 @@ func (b *boot) foundLog() error {
 
 // founders are the members that the flags describe.
 func (b *boot) founders() ([]cluster.Member, error) {
-	if b.opt.JoinExisting {
-		return nil, errors.New("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs")
-	}
 	if err := b.opt.Initial.Check(b.opt.Name); err != nil {
 		return nil, err
 	}
@@ -527,6 +523,7 @@ func (b *boot) assemble(r *raft.Raft) *Member {
 	m.snapshots = newSnapshots(m, b.replay.Mark.Index)
 	m.compactor = newCompactor(m)
 	m.publisher = &publisher{m: m, done: make(chan struct{})}
+	m.peers = newPeers(m, b.remotes)
 	b.resumeWork(m)
 	if voters := m.machine.Cluster.Voters(); len(voters) == 1 && voters[0].ID == b.id {
 		r.Campaign() // nobody to wait for

@@ -18,6 +18,7 @@ type loop struct {
 	mu    sync.Mutex
 	in    inbox // guarded by mu
 	bytes int   // of proposals in the inbox, guarded by mu
+	heard int   // bytes of messages in the inbox, guarded by mu
 	wake  chan struct{}
 
 	carry func(raft.Effects) // one effects, in order
@@ -67,12 +68,34 @@ func (l *loop) propose(p proposal) bool {
 	return true
 }
 
+// maxMessageBytes bounds what other members have sent and no turn has taken.
+// What is beyond it is dropped; raft sends it again.
+const maxMessageBytes = 512 << 20
+
+// hear adds a message of another member; false when too much is waiting.
+func (l *loop) hear(m raftpb.Message) bool {
+	n := m.Size()
+	l.mu.Lock()
+	if l.heard > 0 && l.heard+n > maxMessageBytes {
+		l.mu.Unlock()
+		return false
+	}
+	l.heard += n
+	l.in.messages = append(l.in.messages, m)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
 // take empties the inbox.
 func (l *loop) take() inbox {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	in := l.in
-	l.in, l.bytes = inbox{}, 0
+	l.in, l.bytes, l.heard = inbox{}, 0, 0
 	return in
 }
 

@@ -68,6 +68,7 @@ type Member struct {
 	snapshots *snapshots
 	compactor *compactor
 	publisher *publisher
+	peers     *peers
 
 	wal     *wal.WAL
 	backend backend.Backend
@@ -92,6 +93,7 @@ type Member struct {
 func (m *Member) start() {
 	m.wal.Start()
 	m.applied.raise(m.loop.node.raft.Applied())
+	m.peers.start()
 	for _, run := range []func(stop <-chan struct{}){
 		m.loop.run, m.writer.run, m.applier.run, m.flusher.run, m.compactor.run, m.snapshots.run,
 		m.leaseDuty, m.autoCompactDuty, m.purgeDuty, m.publisher.run,
@@ -104,6 +106,7 @@ func (m *Member) start() {
 // backend, files are closed. It returns when everything has ended.
 func (m *Member) Stop() error {
 	m.beginStop()
+	m.peers.stop()
 	m.running.Wait()
 	m.hub.Close()
 	var errs []error
@@ -140,6 +143,8 @@ func (m *Member) Stopping() <-chan struct{} { return m.stopping }
 // carry hands the effects of raft to those who carry them out. It runs on the
 // loop's goroutine and never waits.
 func (m *Member) carry(e raft.Effects) {
+	m.peers.send(e.Messages)
+	m.peers.prepare(e.NeedSnapshot)
 	if e.Token != 0 || len(e.Entries) > 0 || !e.HardState.IsEmpty() {
 		m.writer.add(write{state: e.HardState, entries: e.Entries, token: e.Token})
 	}
@@ -175,7 +180,11 @@ func (m *Member) carryOther(o outcome) {
 	for _, context := range o.noRounds {
 		m.reads.drop(context)
 	}
+	m.peers.discard(o.unwanted)
 	for _, err := range o.warnings {
+		if errors.Is(err, raft.ErrLogLost) {
+			m.fail(err)
+		}
 		m.log.Warn("failed to process Raft message", "local-member-id", ids.Text(m.id), "error", err)
 	}
 }

@@ -22,6 +22,11 @@ type inbox struct {
 	campaign    bool         // start an election now
 	transferTo  uint64       // hand leadership to this member, 0 for none
 	unreachable []uint64     // members that messages did not reach
+
+	// Snapshots on their way.
+	prepared  []preparedSnapshot       // can be sent
+	delivered []deliveredSnapshot      // have been sent, or not
+	installed *raftpb.SnapshotMetadata // the state machine stands at this one from the leader
 }
 
 // proposal is a request on its way into the log.
@@ -37,12 +42,25 @@ type confApplied struct {
 	done   chan raftpb.ConfState // capacity 1
 }
 
+// preparedSnapshot is a snapshot that a member needs and that can be sent now.
+type preparedSnapshot struct {
+	to       uint64
+	snapshot raftpb.Snapshot
+}
+
+// deliveredSnapshot tells how sending a snapshot ended.
+type deliveredSnapshot struct {
+	to uint64
+	ok bool
+}
+
 // outcome is what a turn leads to besides the effects of raft.
 type outcome struct {
 	effects  []raft.Effects
 	refused  []refusal // proposals that did not get into the log
 	noRounds [][]byte  // read rounds that could not be started
 	warnings []error   // messages that were not acted on
+	unwanted []uint64  // members that do not need the prepared snapshot any more
 }
 
 // refusal is a proposal that was not accepted, and why.
@@ -83,6 +101,7 @@ func (n *node) turn(in inbox) (out outcome, more bool) {
 		n.raft.Tick()
 	}
 	n.takeState(&in)
+	n.takeSnapshots(&in, &out)
 	n.propose(in.proposals, &out)
 	n.changeConf(in.confChanges, &out)
 	n.askRead(in.askRead, &out)
@@ -128,6 +147,20 @@ func (n *node) takeState(in *inbox) {
 	}
 	if in.transferTo != 0 {
 		n.raft.TransferLeader(in.transferTo) // the one who asked watches the leader change
+	}
+}
+
+func (n *node) takeSnapshots(in *inbox, out *outcome) {
+	for _, d := range in.delivered {
+		n.raft.ReportSnapshot(d.to, d.ok)
+	}
+	for _, p := range in.prepared {
+		if !n.raft.SendSnapshot(p.to, p.snapshot) {
+			out.unwanted = append(out.unwanted, p.to)
+		}
+	}
+	if in.installed != nil {
+		n.raft.SnapshotInstalled(*in.installed)
 	}
 }
 

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -49,6 +50,12 @@ type Options struct {
 	PersistCheckpoint bool
 
 	Auth AuthOptions
+
+	// PeerTLS is for calling other members; nil: only plain connections and
+	// what the system trusts.
+	PeerTLS *tls.Config
+	// PeerAddr is the local address to call other members from; empty: any.
+	PeerAddr string
 
 	// Metrics takes what is measured; nil: nobody looks.
 	Metrics   *metrics.Metrics

@@ -92,23 +92,29 @@ func (m *Member) decideVersion(ctx context.Context) {
 	if !m.IsLeader() {
 		return
 	}
+	versions := m.memberVersions(ctx)
 	m.state.RLock()
-	next, ok := m.machine.Cluster.DecideVersion(m.memberVersions())
+	next, ok := m.machine.Cluster.DecideVersion(versions)
+	current := m.machine.Cluster.Version()
+	downgraded := m.machine.Cluster.Downgrade().Enabled && m.machine.Cluster.IsDowngraded(versions)
 	m.state.RUnlock()
+	if downgraded {
+		if err := m.setDowngrade(ctx, false, ""); err != nil && !errors.Is(err, ErrStopped) {
+			m.log.Warn("failed to cancel downgrade", "error", err)
+		}
+	}
 	if !ok {
 		return
 	}
-	m.log.Info("setting up initial cluster version", "cluster-version", next.Short())
+	if current.IsZero() {
+		m.log.Info("setting up initial cluster version", "cluster-version", next.Short())
+	} else {
+		m.log.Info("updating cluster version using v3 API", "from", current.Short(), "to", next.Short())
+	}
 	_, err := m.proposeAs(ctx, m.root(), &pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: next.String()}})
 	if err != nil && !errors.Is(err, ErrStopped) {
 		m.log.Error("failed to update cluster version", "cluster-version", next.Short(), "error", err)
 	}
-}
-
-// memberVersions is the version of each member that can be asked. The state
-// lock is held.
-func (m *Member) memberVersions() map[uint64]cluster.Version {
-	return map[uint64]cluster.Version{m.id: serverVersion}
 }
 
 // versionChanged brings the backend file to the cluster's version, in the

@@ -89,23 +89,28 @@ func (m *Member) RenewLease(ctx context.Context, id int64) (ttl int64, err error
 		return 0, err
 	}
 	return retryExpiring(ctx, m, func() (int64, error) {
-		r, err := m.renew(id)
-		if err == nil && r.ClearCheckpoint {
-			_, err = m.proposeAs(ctx, m.root(), &pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{
-				Checkpoints: []*pb.LeaseCheckpoint{{ID: id, Remaining_TTL: 0}},
-			}})
+		ttl, err := m.renewHere(ctx, id)
+		if errors.Is(err, lease.ErrNotPrimary) {
+			return m.renewAtLeader(ctx, id)
 		}
-		if err == nil {
-			m.meters.Lease.Renewed.Inc()
-		}
-		return r.TTL, err
+		return ttl, err
 	})
 }
 
-func (m *Member) renew(id int64) (lease.Renewal, error) {
+// renewHere renews a lease if this member lets time run.
+func (m *Member) renewHere(ctx context.Context, id int64) (ttl int64, err error) {
 	m.state.Lock()
-	defer m.state.Unlock() // even if it panics: this runs in a request's handler
-	return m.machine.Leases.Renew(id, m.now())
+	r, err := m.machine.Leases.Renew(id, m.now())
+	m.state.Unlock()
+	if err == nil && r.ClearCheckpoint {
+		_, err = m.proposeAs(ctx, m.root(), &pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{
+			Checkpoints: []*pb.LeaseCheckpoint{{ID: id, Remaining_TTL: 0}},
+		}})
+	}
+	if err == nil {
+		m.meters.Lease.Renewed.Inc()
+	}
+	return r.TTL, err
 }
 
 // expiringRetry is the pause before looking again at a lease whose revocation
@@ -147,18 +152,27 @@ func (m *Member) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 		return nil, err
 	}
 	return retryExpiring(ctx, m, func() (*pb.LeaseTimeToLiveResponse, error) {
-		m.state.RLock()
-		defer m.state.RUnlock()
-		s, err := m.machine.Leases.TimeToLive(r.ID, m.now())
-		if err != nil {
-			return nil, err
+		resp, err := m.timeToLiveHere(r)
+		if errors.Is(err, lease.ErrNotPrimary) {
+			return m.timeToLiveAtLeader(ctx, r)
 		}
-		resp := &pb.LeaseTimeToLiveResponse{ID: r.ID, TTL: s.RemainingTTL, GrantedTTL: s.GrantedTTL}
-		if r.Keys {
-			resp.Keys = m.machine.Leases.Keys(r.ID)
-		}
-		return resp, nil
+		return resp, err
 	})
+}
+
+// timeToLiveHere answers if this member lets time run.
+func (m *Member) timeToLiveHere(r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	m.state.RLock()
+	defer m.state.RUnlock()
+	s, err := m.machine.Leases.TimeToLive(r.ID, m.now())
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.LeaseTimeToLiveResponse{ID: r.ID, TTL: s.RemainingTTL, GrantedTTL: s.GrantedTTL}
+	if r.Keys {
+		resp.Keys = m.machine.Leases.Keys(r.ID)
+	}
+	return resp, nil
 }
 
 // Leases lists the leases, the one that ends first in front.
@@ -263,8 +277,36 @@ func (m *Member) UpdateMember(ctx context.Context, id uint64, peerURLs []string)
 	return m.Members(), nil
 }
 
-// PromoteMember lets a learner vote.
+// PromoteMember lets a learner vote. Only the leader knows how far the learner
+// is, so another member asks it.
 func (m *Member) PromoteMember(ctx context.Context, id uint64) ([]*pb.Member, error) {
+	if m.IsLeader() {
+		return m.promoteHere(ctx, id)
+	}
+	err := m.mayChange(func(c *cluster.Cluster) error {
+		if err := exists(c, id); err != nil {
+			return err
+		}
+		return c.Check(cluster.Promote(id))
+	})
+	if err != nil {
+		return nil, err
+	}
+	before := m.loop.raftStatus().Committed
+	_, err = retryExpiring(ctx, m, func() (struct{}, error) { return struct{}{}, m.promoteAtLeader(ctx, id) })
+	if err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, m.opt.RequestTimeout())
+	defer cancel()
+	if err := m.applied.wait(wait, m.stopping, before+1); err != nil {
+		return nil, m.timeoutError(ctx, err)
+	}
+	return m.Members(), nil
+}
+
+// promoteHere promotes a learner if this member leads.
+func (m *Member) promoteHere(ctx context.Context, id uint64) ([]*pb.Member, error) {
 	err := m.mayChange(func(c *cluster.Cluster) error {
 		if err := exists(c, id); err != nil {
 			return err
@@ -314,36 +356,21 @@ func (m *Member) mayChange(ask func(*cluster.Cluster) error) error {
 	return ask(m.machine.Cluster)
 }
 
-// connectedVoters counts the voters that this member is connected to, itself
-// included.
-func (m *Member) connectedVoters() int {
-	n := 0
-	for _, v := range m.machine.Cluster.Voters() {
-		if m.isActive(v.ID) {
-			n++
-		}
-	}
-	return n
-}
-
-// isActive reports whether this member is connected to another.
-func (m *Member) isActive(id uint64) bool { return id == m.id }
-
 // membershipChanged takes note of an applied change. Applier only.
 func (m *Member) membershipChanged(change cluster.Change, cc raftpb.ConfChange) {
 	switch change.Kind {
 	case cluster.Added:
+		m.peers.net.AddPeer(change.Member.ID, change.Member.PeerURLs)
 		m.log.Info("added member", "cluster-id", ids.Text(m.clusterID), "local-member-id", ids.Text(m.id),
 			"added-peer-id", ids.Text(change.Member.ID), "added-peer-peer-urls", change.Member.PeerURLs, "added-peer-is-learner", change.Member.IsLearner)
 	case cluster.Removed:
 		m.log.Info("removed member", "cluster-id", ids.Text(m.clusterID), "local-member-id", ids.Text(m.id),
 			"removed-remote-peer-id", ids.Text(change.Member.ID), "removed-remote-peer-urls", change.Member.PeerURLs, "removed-remote-peer-is-learner", change.Member.IsLearner)
-		if change.Member.ID == m.id {
-			m.fail(ErrRemoved)
-		}
+		m.peers.removed(change.Member.ID)
 	case cluster.Promoted:
 		m.log.Info("promote member", "cluster-id", ids.Text(m.clusterID), "local-member-id", ids.Text(m.id), "promoted-member-id", ids.Text(change.Member.ID))
 	case cluster.Updated:
+		m.peers.net.UpdatePeer(change.Member.ID, change.Member.PeerURLs)
 		m.log.Info("updated member", "cluster-id", ids.Text(m.clusterID), "local-member-id", ids.Text(m.id), "updated-remote-peer-id", ids.Text(change.Member.ID), "updated-remote-peer-urls", change.Member.PeerURLs)
 	}
 }
