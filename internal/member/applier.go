@@ -1,7 +1,9 @@
 package member
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -192,6 +194,15 @@ func (a *applier) entry(e *raftpb.Entry, now time.Time, stop <-chan struct{}) bo
 		m.versionChanged(e.Term)
 	}
 	if waited {
+		if errors.Is(res.Err, apply.ErrNoSpace) && !m.machine.Alarms.Has(pb.AlarmType_NOSPACE) {
+			// There was room when it was proposed. The alarm is up before the
+			// client hears of it.
+			m.running.Go(func() {
+				m.raiseNoSpace(context.Background())
+				m.waiters.complete(id, res)
+			})
+			return true
+		}
 		a.finished = append(a.finished, finished{id, res})
 	}
 	return true

@@ -51,13 +51,18 @@ func (m *Member) admitSize(ctx context.Context, r *pb.InternalRaftRequest) error
 	if cost == 0 || !m.isOverQuota(cost) {
 		return nil
 	}
+	m.raiseNoSpace(ctx)
+	return apply.ErrNoSpace
+}
+
+// raiseNoSpace has the cluster know that this member's backend is full.
+func (m *Member) raiseNoSpace(ctx context.Context) {
 	_, err := m.proposeAs(ctx, m.root(), &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
 		MemberID: m.id, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE,
 	}})
 	if err == nil {
 		m.log.Warn("message exceeded backend quota; raising alarm", "quota-size-bytes", m.opt.quota(), "error", apply.ErrNoSpace)
 	}
-	return apply.ErrNoSpace
 }
 
 // Compact proposes a compaction and, if it is to be physical, waits until the
