@@ -141,6 +141,12 @@ func (s *Server) hasLived() bool {
 func (s *Server) watch() {
 	select {
 	case err := <-s.member.Failed():
+		if errors.Is(err, member.ErrRemoved) { // an end in order
+			s.log.Warn("server error", "error", err)
+			s.log.Warn("data-dir used by this member must be removed")
+			s.stop(nil)
+			return
+		}
 		s.log.Error("the member cannot go on", "error", err)
 		s.stop(err)
 	case <-s.done:
