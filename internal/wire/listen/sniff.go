@@ -40,6 +40,9 @@ func (c *sniffed) Read(p []byte) (int, error) {
 // understands a closed connection better than a page of text.
 var errNotHTTP = errors.New("first bytes are not HTTP")
 
+// NetConn is the connection underneath, whose first bytes are gone.
+func (c *sniffed) NetConn() net.Conn { return c.Conn }
+
 // isHTTP2 reads until the connection is known to begin with the HTTP/2 preface
 // or not, at most the preface's length.
 func isHTTP2(c net.Conn) (bool, *sniffed, error) {
