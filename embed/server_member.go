@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/steledb/stele/internal/base/files"
 	"github.com/steledb/stele/internal/core/auth"
 	"github.com/steledb/stele/internal/core/cluster"
+	"github.com/steledb/stele/internal/disk/backend"
 	"github.com/steledb/stele/internal/member"
 )
 
@@ -33,7 +35,7 @@ func (s *Server) memberOptions() (member.Options, error) {
 		return member.Options{}, err
 	}
 	return member.Options{
-		FS: files.OS, DataDir: c.DataDir(), WALDir: c.WalDir, Log: s.log,
+		FS: c.fileSystem(), OpenBackend: c.openBackend, DataDir: c.DataDir(), WALDir: c.WalDir, Log: s.log,
 		Name: c.Name, ClientURLs: urlTexts(c.AdvertiseClientUrls), PeerURLs: urlTexts(c.AdvertisePeerUrls),
 		Initial: initial, Token: c.InitialClusterToken, JoinExisting: !c.IsNewCluster(),
 		Tick: c.TickInterval(), ElectionTicks: c.ElectionTicks(), PreVote: c.PreVote,
@@ -41,7 +43,7 @@ func (s *Server) memberOptions() (member.Options, error) {
 		SnapshotCount: c.SnapshotCount, CatchUpEntries: c.SnapshotCatchUpEntries,
 		MaxSnapshots: int(c.MaxSnapFiles), MaxWALs: int(c.MaxWalFiles),
 		QuotaBytes: c.QuotaBackendBytes, FlushInterval: c.BackendBatchInterval, FreelistType: c.BackendFreelistType,
-		UnsafeNoSync: c.UnsafeNoFsync, MaxRequestBytes: int(c.MaxRequestBytes),
+		MaxRequestBytes: int(c.MaxRequestBytes),
 		CompactionBatch: c.CompactionBatchLimit, CompactionPause: c.CompactionSleepInterval,
 		AutoCompact:       member.AutoCompact{Period: compaction.Period, Revisions: compaction.Revisions},
 		LeaseCheckpoint:   c.FeatureGates.Enabled(LeaseCheckpoint),
@@ -52,33 +54,72 @@ func (s *Server) memberOptions() (member.Options, error) {
 	}, nil
 }
 
-// authOptions reads the settings of authentication and the key files they name.
+// fileSystem is where the log and the snapshot files are.
+func (c *Config) fileSystem() files.FS {
+	if c.UnsafeNoFsync {
+		return files.NoSync(files.OS)
+	}
+	return files.OS
+}
+
+// openBackend opens the database as the operator wishes.
+func (c *Config) openBackend(path string, opt backend.Options) (backend.Backend, error) {
+	opt.NoSync, opt.Mlock = c.UnsafeNoFsync, c.MemoryMlock
+	b, err := backend.Open(path, opt)
+	if err != nil {
+		return nil, err // not a nil *Bolt in a Backend that is not nil
+	}
+	return b, nil
+}
+
+// authOptions reads the settings of authentication and the key files they
+// name. Whatever is wrong with them, the error has the same text; the log tells.
 func (c *Config) authOptions() (member.AuthOptions, error) {
 	token, err := auth.ParseTokenOptions(c.AuthToken)
-	if err != nil {
-		return member.AuthOptions{}, err
-	}
 	o := member.AuthOptions{Token: token, SimpleTTL: time.Duration(c.AuthTokenTTL) * time.Second, BcryptCost: int(c.BcryptCost)}
+	if err == nil {
+		err = readKeys(token, &o.Keys)
+	}
+	if err == nil {
+		return o, nil
+	}
+	cause := err
+	if option := (*auth.OptionError)(nil); errors.As(err, &option) {
+		cause = option.Cause
+	}
+	if token.Kind == auth.JWTTokens {
+		c.Log().Error("problem loading JWT options", "error", cause)
+	} else {
+		c.Log().Warn("unknown token type", "type", token.Kind, "error", auth.ErrInvalidOptions)
+	}
+	c.Log().Warn("failed to create token provider", "error", auth.ErrInvalidOptions)
+	return o, &auth.OptionError{Cause: cause}
+}
+
+func readKeys(token auth.TokenOptions, to *auth.Keys) (err error) {
 	for _, key := range []struct {
 		file string
 		to   *[]byte
-	}{{token.PublicKeyFile, &o.Keys.Public}, {token.PrivateKeyFile, &o.Keys.Private}} {
+	}{{token.PublicKeyFile, &to.Public}, {token.PrivateKeyFile, &to.Private}} {
 		if key.file == "" {
 			continue
 		}
 		if *key.to, err = os.ReadFile(key.file); err != nil {
-			return o, fmt.Errorf("auth token key: %w", err)
+			return err
 		}
 	}
-	return o, nil
+	return nil
 }
+
+// errTooManyLearners is a limit that not even an empty cluster keeps.
+var errTooManyLearners = errors.New("membership: too many learner members in cluster")
 
 // checkIdentity refuses a description of the cluster in which this member has
 // no place. A member that has lived before is who it is.
 func (s *Server) checkIdentity(initial cluster.Initial) error {
 	c := s.cfg
-	if err := cluster.CheckLearners(nil, c.MaxLearners); err != nil {
-		return err
+	if cluster.CheckLearners(nil, c.MaxLearners) != nil {
+		return errTooManyLearners
 	}
 	if s.hasLived() {
 		return nil

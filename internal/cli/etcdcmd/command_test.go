@@ -40,11 +40,11 @@ func TestStarts(t *testing.T) {
 
 // Version and help go to standard output and start nothing.
 func TestVersionAndHelp(t *testing.T) {
-	got := run(t, []string{"--version"}, nil, nil)
+	got := run(t, []string{"--version"}, nil, nil, nil)
 	if got.ran || got.exit.Status != 0 || !strings.HasPrefix(got.stdout, "etcd Version: 3.7.1\nGit SHA: ") || got.stderr != "" {
 		t.Errorf("%+v", got)
 	}
-	got = run(t, []string{"--help"}, nil, nil)
+	got = run(t, []string{"--help"}, nil, nil, nil)
 	for _, o := range embed.Options() {
 		if shown := strings.Contains(got.stdout, "  --"+o.Name+" "); shown == o.IsIgnored() {
 			t.Errorf("--%s: shown %v", o.Name, shown)
@@ -115,7 +115,7 @@ func TestDataDirectories(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got := run(t, []string{"--data-dir", dir}, nil, nil)
+		got := run(t, []string{"--data-dir", dir}, nil, nil, nil)
 		if got.ran != c.ran || !strings.Contains(got.stderr, c.line) {
 			t.Errorf("%v: ran %v\n%s", c.names, got.ran, got.stderr)
 		}
@@ -147,7 +147,7 @@ func TestNotify(t *testing.T) {
 
 // The startup lines of the command, in their order.
 func TestStartupLines(t *testing.T) {
-	got := run(t, []string{"--name", "a", "--data-dir", filepath.Join(t.TempDir(), "d")}, nil, nil)
+	got := run(t, []string{"--name", "a", "--data-dir", filepath.Join(t.TempDir(), "d")}, nil, nil, nil)
 	var order []int
 	for _, msg := range []string{"Running: ", "Initialize and start etcd server", "notifying init daemon", "successfully notified init daemon", "received signal; shutting down"} {
 		order = append(order, strings.Index(got.stderr, `"msg":"`+msg+`"`))

@@ -27,6 +27,9 @@ type Options struct {
 	// FreelistType is "map" (or empty) or "array".
 	FreelistType string
 	Mlock        bool // keep the file in memory
+	// NoSync gives up the promise of Commit: a crash of the machine may lose or
+	// damage the file. For tests.
+	NoSync bool
 	ReadOnly     bool // for tools: nothing is created or written
 
 	// LockTimeout bounds the wait for another process that has the file open; 0

@@ -174,7 +174,7 @@ func (b *Bolt) swapLocked(c *fileCopy) error {
 	if err != nil {
 		return err
 	}
-	c.h.db.NoSync = false
+	c.h.db.NoSync = b.opt.NoSync
 	if len(delta) > 0 {
 		if _, err := commit(c.h.db, delta, nil); err != nil {
 			return fmt.Errorf("replay to %s: %w", c.path, err)

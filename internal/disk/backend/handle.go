@@ -36,6 +36,7 @@ func openHandle(path string, f *os.File, opt Options, mapped int64) (*handle, er
 		FreelistType:    opt.freelist(),
 		InitialMmapSize: int(mapped),
 		Mlock:           opt.Mlock,
+		NoSync:          opt.NoSync,
 		ReadOnly:        opt.ReadOnly,
 		Timeout:         lockRetry, // f holds the lock already
 	})
