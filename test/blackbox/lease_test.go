@@ -84,7 +84,7 @@ func TestLeaseOverRestart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, c := start(t, args...)
-			long, short := grant(t, c, 900), grant(t, c, 5)
+			long, short := grant(t, c, 900), grant(t, c, 3)
 			began := time.Now()
 			put(t, c, "long", "1", clientv3.WithLease(long))
 			put(t, c, "short", "1", clientv3.WithLease(short))
@@ -99,8 +99,8 @@ func TestLeaseOverRestart(t *testing.T) {
 				}
 			}
 			eventually(t, "expiry", func() bool { return text(t, c, "short") == "" })
-			if took := time.Since(began); took < 5*time.Second {
-				t.Errorf("a lease of 5 s ran out after %v", took)
+			if took := time.Since(began); took < 3*time.Second {
+				t.Errorf("a lease of 3 s ran out after %v", took)
 			}
 		})
 	}
