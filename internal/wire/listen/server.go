@@ -230,6 +230,9 @@ func (s *Server) byProtocol(c net.Conn, agreed string) (*queue, net.Conn, error)
 // reject closes a connection that is nobody's. One that was opened and closed
 // without a byte is a probe and not worth a word.
 func (s *Server) reject(c net.Conn, err error) {
+	if errors.Is(err, errNotHTTP) {
+		drain(c)
+	}
 	_ = c.Close()
 	if s.cfg.OnReject == nil || s.ctx.Err() != nil || errors.Is(err, io.EOF) {
 		return
@@ -239,6 +242,15 @@ func (s *Server) reject(c net.Conn, err error) {
 		name = state.ServerName
 	}
 	s.cfg.OnReject(c.RemoteAddr(), name, err)
+}
+
+// drain takes in what a client has sent already. A connection closed over
+// unread bytes is reset, and a reset can overtake the reason.
+func drain(c net.Conn) {
+	const enough, moment = 16 << 10, 20 * time.Millisecond
+	if c.SetReadDeadline(time.Now().Add(moment)) == nil {
+		_, _ = io.CopyN(io.Discard, c, enough)
+	}
 }
 
 // Shutdown stops accepting, lets requests that run finish until ctx ends, then
