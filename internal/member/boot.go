@@ -145,8 +145,12 @@ func (o *Options) openBackend(path string, opt backend.Options) (backend.Backend
 // outgrows it has to be copied.
 const mmapBytes = 10 << 30
 
+// lockTimeout bounds the wait for another process that has the backend file
+// open: long enough for one that is just stopping.
+const lockTimeout = 10 * time.Second
+
 func (b *boot) backendOptions() backend.Options {
-	o := backend.Options{FreelistType: b.opt.FreelistType, MmapSize: max(mmapBytes, 4*b.opt.quota())}
+	o := backend.Options{FreelistType: b.opt.FreelistType, MmapSize: max(mmapBytes, 4*b.opt.quota()), LockTimeout: lockTimeout}
 	d := &b.meters.Disk
 	o.OnCommit = func(s backend.CommitStats) {
 		d.CommitRebalance.Observe(s.Rebalance.Seconds())
