@@ -4,7 +4,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/runtime/protoimpl"
 )
 
 var electionFile = file("v3electionpb", []message{
@@ -33,7 +32,7 @@ var (
 
 // CampaignRequest asks to become the leader of the election name, with a value that all can see.
 type CampaignRequest struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Name  []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Lease int64  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -51,7 +50,7 @@ func (m *CampaignRequest) ProtoReflect() protoreflect.Message {
 
 // CampaignResponse says that the caller leads.
 type CampaignResponse struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Header *pb.ResponseHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Leader *LeaderKey         `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
@@ -68,7 +67,7 @@ func (m *CampaignResponse) ProtoReflect() protoreflect.Message {
 
 // LeaderKey identifies one leadership: the key of the election and its create revision.
 type LeaderKey struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Name  []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Key   []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
@@ -85,7 +84,7 @@ func (m *LeaderKey) ProtoReflect() protoreflect.Message { return leaderKeyInfo.M
 
 // LeaderRequest asks who leads, once or, in Observe, from now on.
 type LeaderRequest struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Name []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 }
@@ -99,7 +98,7 @@ func (m *LeaderRequest) ProtoReflect() protoreflect.Message { return leaderReque
 
 // LeaderResponse is the leader's key with its value.
 type LeaderResponse struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Header *pb.ResponseHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Kv     *mvccpb.KeyValue   `protobuf:"bytes,2,opt,name=kv,proto3" json:"kv,omitempty"`
@@ -114,7 +113,7 @@ func (m *LeaderResponse) ProtoReflect() protoreflect.Message { return leaderResp
 
 // ResignRequest gives up a leadership.
 type ResignRequest struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Leader *LeaderKey `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
 }
@@ -128,7 +127,7 @@ func (m *ResignRequest) ProtoReflect() protoreflect.Message { return resignReque
 
 // ResignResponse says that the leadership is over.
 type ResignResponse struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Header *pb.ResponseHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 }
@@ -142,7 +141,7 @@ func (m *ResignResponse) ProtoReflect() protoreflect.Message { return resignResp
 
 // ProclaimRequest changes the value of a leadership.
 type ProclaimRequest struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Leader *LeaderKey `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
 	Value  []byte     `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
@@ -159,7 +158,7 @@ func (m *ProclaimRequest) ProtoReflect() protoreflect.Message {
 
 // ProclaimResponse says that the value is changed.
 type ProclaimResponse struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Header *pb.ResponseHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 }

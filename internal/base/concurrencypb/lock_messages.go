@@ -3,7 +3,6 @@ package concurrencypb
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/runtime/protoimpl"
 )
 
 var lockFile = file("v3lockpb", []message{
@@ -22,7 +21,7 @@ var (
 
 // LockRequest asks for a lock on a name. A lease of 0 stands for a new one of 60 seconds.
 type LockRequest struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Name  []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Lease int64  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -37,7 +36,7 @@ func (m *LockRequest) ProtoReflect() protoreflect.Message { return lockRequestIn
 
 // LockResponse names the key that exists as long as the lock is held.
 type LockResponse struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Header *pb.ResponseHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Key    []byte             `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
@@ -52,7 +51,7 @@ func (m *LockResponse) ProtoReflect() protoreflect.Message { return lockResponse
 
 // UnlockRequest gives up the lock of a key.
 type UnlockRequest struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Key []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 }
@@ -66,7 +65,7 @@ func (m *UnlockRequest) ProtoReflect() protoreflect.Message { return unlockReque
 
 // UnlockResponse says that the lock is given up.
 type UnlockResponse struct {
-	unknownFields protoimpl.UnknownFields
+	XXX_unrecognized []byte `json:"-"` // fields of a newer version, kept
 
 	Header *pb.ResponseHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 }
