@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
@@ -22,6 +23,7 @@ import (
 type service struct {
 	pb.UnimplementedTestServiceServer
 	block func(ctx context.Context) error
+	plain bool // UnaryCall does not look at metadata
 }
 
 func (s *service) EmptyCall(ctx context.Context, _ *pb.Empty) (*pb.Empty, error) {
@@ -52,6 +54,9 @@ func echo(ctx context.Context) (head, trailer metadata.MD) {
 }
 
 func (s *service) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+	if s.plain {
+		return &pb.SimpleResponse{Payload: payload(int(r.ResponseSize))}, nil
+	}
 	head, trailer := echo(ctx)
 	if err := grpc.SetHeader(ctx, head); err != nil {
 		return nil, err
@@ -62,7 +67,7 @@ func (s *service) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.Simpl
 	if st := r.GetResponseStatus(); st.GetCode() != 0 {
 		return nil, status.Error(codes.Code(st.Code), st.Message)
 	}
-	return &pb.SimpleResponse{Payload: &pb.Payload{Body: make([]byte, r.ResponseSize)}, Username: r.GetPayload().String()[:0]}, nil
+	return &pb.SimpleResponse{Payload: &pb.Payload{Body: make([]byte, r.ResponseSize)}}, nil
 }
 
 func (s *service) StreamingOutputCall(r *pb.StreamingOutputCallRequest, stream grpc.ServerStreamingServer[pb.StreamingOutputCallResponse]) error {
@@ -139,6 +144,9 @@ func serve(t testing.TB, opt h2grpc.Options, s *service) (addr string, server *h
 		if err := <-ended; err != nil {
 			t.Error("Serve:", err)
 		}
+		if held, loaned, queued := server.Held(); held != 0 || loaned != 0 || queued != 0 {
+			t.Errorf("after the last connection the server holds %d bytes, %d lent, %d queued", held, loaned, queued)
+		}
 	})
 	return l.Addr().String(), server
 }
@@ -154,3 +162,5 @@ func dial(t testing.TB, addr string, opt ...grpc.DialOption) pb.TestServiceClien
 	t.Cleanup(func() { _ = cc.Close() })
 	return pb.NewTestServiceClient(cc)
 }
+
+func plain() credentials.TransportCredentials { return insecure.NewCredentials() }
