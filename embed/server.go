@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/steledb/stele/internal/base/ids"
+	"github.com/steledb/stele/internal/base/logs"
 	"github.com/steledb/stele/internal/base/metrics"
 	"github.com/steledb/stele/internal/base/version"
 	"github.com/steledb/stele/internal/member"
@@ -74,7 +75,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.cfg.LogStarting(StartFacts{MemberInitialized: s.hasLived()})
 	if err := s.startMember(opt); err != nil {
-		s.log.Error("bootstrap failed", "error", err)
+		s.tellFailed(err)
 		return err
 	}
 	s.servePeers()
@@ -101,6 +102,17 @@ func (s *Server) startMember(opt member.Options) (err error) {
 		"advertise-client-urls", urlTexts(s.cfg.AdvertiseClientUrls), "listen-client-urls", urlTexts(s.cfg.ListenClientUrls),
 		"listen-metrics-urls", urlTexts(s.cfg.ListenMetricsUrls))
 	return nil
+}
+
+// PanicError is a state of the data directory in which etcd panics at start.
+type PanicError = member.PanicError
+
+func (s *Server) tellFailed(err error) {
+	if p := (*PanicError)(nil); errors.As(err, &p) {
+		s.log.Log(context.Background(), logs.LevelPanic, p.Msg, "path", p.Path, "error", p.Err)
+		return
+	}
+	s.log.Error("bootstrap failed", "error", err)
 }
 
 // describe sets the measurements that do not change.

@@ -67,7 +67,7 @@ func (c *Config) openBackend(path string, opt backend.Options) (backend.Backend,
 	opt.NoSync, opt.Mlock = c.UnsafeNoFsync, c.MemoryMlock
 	b, err := backend.Open(path, opt)
 	if err != nil {
-		return nil, err // not a nil *Bolt in a Backend that is not nil
+		return nil, &member.PanicError{Msg: "failed to open database", Path: path, Err: err}
 	}
 	return b, nil
 }

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -95,15 +96,30 @@ func (b *boot) undo() {
 }
 
 func (b *boot) run() (*Member, error) {
-	for _, step := range []func() error{b.directories, b.openBackend, b.openLog, b.load, b.checkVersions} {
-		if err := step(); err != nil {
+	for _, step := range []struct {
+		name string // told before; empty for what tells by itself
+		take func() error
+	}{
+		{"", b.directories},
+		{"", b.openBackend},
+		{"bootstrapping cluster", b.openLog},
+		{"bootstrapping storage", b.load},
+		{"", b.checkVersions},
+	} {
+		if step.name != "" {
+			b.log.Info(step.name)
+		}
+		if err := step.take(); err != nil {
 			return nil, err
 		}
 	}
+	b.tellLoaded()
+	b.log.Info("bootstrapping raft")
 	r, err := b.raft()
 	if err != nil {
 		return nil, err
 	}
+	b.tellReady(r)
 	return b.assemble(r), nil
 }
 
@@ -217,8 +233,9 @@ func (b *boot) adoptSnapshot(mark wal.Mark) error {
 		return err
 	}
 	if !there {
-		return fmt.Errorf("%s is at log index %d, the log begins at %d, and %s is missing: "+
-			"failed to find database snapshot file (snap: snapshot file doesn't exist)", b.opt.dbPath(), b.index, mark.Index, path)
+		b.log.Warn("failed to find [SNAPSHOT-INDEX].snap.db", "snapshot-index", mark.Index, "snapshot-file-path", path, "error", errNoSnapshotFile)
+		return &PanicError{"failed to recover v3 backend from snapshot", b.opt.dbPath(),
+			fmt.Errorf("failed to find database snapshot file (%w): the log begins at index %d, the database is at %d", errNoSnapshotFile, mark.Index, b.index)}
 	}
 	b.log.Info("Recovering from snapshot backend", "consistent-index", b.index, "snapshot-index", mark.Index)
 	if err := b.backend.Close(); err != nil {
@@ -233,6 +250,8 @@ func (b *boot) adoptSnapshot(mark wal.Mark) error {
 	}
 	return b.openBackend()
 }
+
+var errNoSnapshotFile = errors.New("snap: snapshot file doesn't exist")
 
 // checkReach refuses a log that ends before what the backend has applied.
 func (b *boot) checkReach() error {

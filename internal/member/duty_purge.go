@@ -12,6 +12,9 @@ const purgeRound = 30 * time.Second
 // purgeDuty removes log segments and snapshot files beyond the number to keep.
 // A segment that a restart may need is locked and stays.
 func (m *Member) purgeDuty(stop <-chan struct{}) {
+	m.tellPurge(m.opt.snapDir(), "snap.db", m.opt.MaxSnapshots)
+	m.tellPurge(m.opt.snapDir(), "snap", m.opt.MaxSnapshots)
+	m.tellPurge(m.opt.walDir(), "wal", m.opt.MaxWALs)
 	ticker := time.NewTicker(purgeRound)
 	defer ticker.Stop()
 	for {
@@ -21,6 +24,12 @@ func (m *Member) purgeDuty(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
+	}
+}
+
+func (m *Member) tellPurge(dir, suffix string, limit int) {
+	if limit > 0 {
+		m.log.Info("started to purge file", "dir", dir, "suffix", suffix, "max", limit, "interval", purgeRound)
 	}
 }
 

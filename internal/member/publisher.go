@@ -107,7 +107,7 @@ func (m *Member) decideVersion(ctx context.Context) {
 		return
 	}
 	if current.IsZero() {
-		m.log.Info("setting up initial cluster version", "cluster-version", next.Short())
+		m.log.Info("setting up initial cluster version using v3 API", "cluster-version", next.Short())
 	} else {
 		m.log.Info("updating cluster version using v3 API", "from", current.Short(), "to", next.Short())
 	}

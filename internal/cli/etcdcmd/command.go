@@ -4,7 +4,7 @@
 //
 //	0        help or version shown; member stopped by itself
 //	1        wrong configuration, failed start, failed listener
-//	2        wrong command line
+//	2        wrong command line; database that cannot be used
 //	signal   stopped in order after SIGINT or SIGTERM, then ended by that same
 //	         signal, so that a parent process sees the cause
 //
@@ -64,6 +64,7 @@ const (
 	statusOK     = 0
 	statusFailed = 1
 	statusUsage  = 2
+	statusPanic  = 2
 )
 
 // Run does everything from the command line to the end of the member.
@@ -131,6 +132,11 @@ func (c *Command) serve(ctx context.Context, log *slog.Logger, cfg *embed.Config
 		return Exit{Status: statusFailed}
 	}
 	server, err := c.Start(ctx, cfg)
+	if p := (*embed.PanicError)(nil); errors.As(err, &p) {
+		// etcd panics here, with status 2; supervisors know the first line.
+		fmt.Fprintf(c.Stderr, "panic: %s\n\n", p.Msg)
+		return Exit{Status: statusPanic}
+	}
 	if err != nil {
 		// The words are etcd's: whatever fails at start counts as discovery.
 		fatal(log, "discovery failed", "error", err)
