@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/steledb/stele/internal/base/files"
+	"github.com/steledb/stele/internal/base/raftpb"
 )
 
 // withLog makes a closed log of 50 entries in one small segment and returns the
@@ -231,4 +232,23 @@ func TestUnknownRecordTypeIsAnError(t *testing.T) {
 	edit(t, fsys, path, writeAt(appendFrame(nil, 9, updateCRC(last.CRC, []byte("x")), []byte("x")), last.Offset+last.Size))
 	_, err := Read(fsys, dir, Mark{})
 	wantErr(t, err, errType)
+}
+
+// A disk that runs full in the middle of a write leaves a part of it, which need
+// not end at a sector. The log opens all the same, with what was synced before.
+func TestWriteCutShort(t *testing.T) {
+	for n := 1; n < 1200; n += 37 {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			mem := files.NewMem()
+			faulty := files.NewFaulty(mem, nil)
+			w := create(t, faulty, Options{SegmentBytes: 40_000})
+			save(t, w, hard(1, 1), entry(1, 1, 150))
+			faulty.Inject(files.FailNth(1, &files.PartialWrite{N: n, Err: files.ErrNoSpace}, files.OpWrite))
+			must(t, w.Save(hard(1, 1), entries(1, 2, 4, 400)))
+			wantErr(t, w.Sync(), files.ErrNoSpace)
+			w.Close() // the log is broken
+			_, got := reopen(t, mem, Mark{}, Options{SegmentBytes: 40_000})
+			wantReplay(t, got, hard(1, 1), []raftpb.Entry{entry(1, 1, 150)})
+		})
+	}
 }

@@ -340,6 +340,7 @@ func (w *WAL) flush() error {
 	n, err := w.tail().file.WriteAt(w.buf, w.flushed)
 	w.opt.Events.wrote(n, w.opt.Now().Sub(begin))
 	if err != nil {
+		w.takeBack(n)
 		return w.fail("write", err)
 	}
 	w.flushed += int64(len(w.buf))
@@ -348,6 +349,20 @@ func (w *WAL) flush() error {
 		w.buf = nil
 	}
 	return nil
+}
+
+// takeBack puts zeros over the n bytes of a write that ended in the middle, as
+// it does on a full disk: where the beginning of a record ends inside a sector
+// it looks like damage, not like the trace of a crash, and would be refused. If
+// this fails too, the restart says so.
+func (w *WAL) takeBack(n int) {
+	if n == 0 {
+		return
+	}
+	tail := w.tail().file
+	if _, err := tail.WriteAt(make([]byte, n), w.flushed); err == nil {
+		_ = tail.Datasync()
+	}
 }
 
 func (w *WAL) syncLocked() error {
