@@ -197,11 +197,15 @@ func (m *Member) AuthStatus(ctx context.Context) (*pb.AuthStatusResponse, error)
 
 // loadAuth reads users, roles and whether auth is on.
 func (b *boot) loadAuth() error {
-	tokens, err := auth.NewTokens(b.opt.Auth.Token, b.opt.Auth.Keys, b.opt.Auth.SimpleTTL)
-	if err != nil {
-		return fmt.Errorf("auth token: %w", err)
+	if b.machine.Auth == nil {
+		tokens, err := auth.NewTokens(b.opt.Auth.Token, b.opt.Auth.Keys, b.opt.Auth.SimpleTTL)
+		if err != nil {
+			return fmt.Errorf("auth token: %w", err)
+		}
+		b.machine.Auth = auth.New(tokens, auth.Options{LegacyHash: auth.LegacyHash(b.opt.Auth.BcryptCost)})
+	} else {
+		b.machine.Auth.Reload()
 	}
-	b.machine.Auth = auth.New(tokens, auth.Options{LegacyHash: auth.LegacyHash(b.opt.Auth.BcryptCost)})
 	for _, name := range []bucket.Name{bucket.Auth, bucket.AuthUsers, bucket.AuthRoles} {
 		err := b.backend.Load(name, func(k, v []byte) error { return b.machine.Auth.Load(name, k, v) })
 		if err != nil {

@@ -32,7 +32,7 @@ type applier struct {
 	m *Member
 
 	mu    sync.Mutex
-	queue [][]raftpb.Entry // guarded by mu
+	queue []run // guarded by mu
 	wake  chan struct{}
 
 	// Owned by run.
@@ -41,6 +41,13 @@ type applier struct {
 	trimming bool // the index still holds what a compaction dropped
 	tally    tally
 	spent    time.Duration // since the run began, up to the entry before
+}
+
+// run is what raft hands over at once: entries, or a snapshot that takes the
+// place of everything before.
+type run struct {
+	entries  []raftpb.Entry
+	snapshot *raftpb.Snapshot
 }
 
 // finished is a result that waits for its run to be published.
@@ -61,9 +68,9 @@ func newApplier(m *Member) *applier {
 	return &applier{m: m, wake: make(chan struct{}, 1)}
 }
 
-func (a *applier) add(run []raftpb.Entry) {
+func (a *applier) add(r run) {
 	a.mu.Lock()
-	a.queue = append(a.queue, run)
+	a.queue = append(a.queue, r)
 	a.mu.Unlock()
 	a.poke()
 }
@@ -75,7 +82,7 @@ func (a *applier) poke() {
 	}
 }
 
-func (a *applier) take() [][]raftpb.Entry {
+func (a *applier) take() []run {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	runs := a.queue
@@ -96,7 +103,15 @@ func (a *applier) run(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
-		for _, entries := range a.take() {
+		for _, r := range a.take() {
+			if r.snapshot != nil {
+				if err := a.replace(r.snapshot); err != nil {
+					a.m.fail(fmt.Errorf("install snapshot at index %d: %w", r.snapshot.Metadata.Index, err))
+					return
+				}
+				continue
+			}
+			entries := r.entries
 			for len(entries) > 0 {
 				n := min(len(entries), runEntriesMax)
 				if !a.apply(entries[:n], stop) {

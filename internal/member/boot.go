@@ -20,6 +20,7 @@ import (
 	"github.com/steledb/stele/internal/base/raftpb"
 	"github.com/steledb/stele/internal/core/alarm"
 	"github.com/steledb/stele/internal/core/apply"
+	"github.com/steledb/stele/internal/core/auth"
 	"github.com/steledb/stele/internal/core/cluster"
 	"github.com/steledb/stele/internal/core/lease"
 	"github.com/steledb/stele/internal/core/mvcc"
@@ -75,6 +76,7 @@ type boot struct {
 	id, clusterID uint64
 	index, term   uint64 // consistent index of the backend, and its term
 	machine       *apply.Machine
+	auth          *auth.Store // to load into; nil: a new one
 	meta          map[string][]byte
 	storage       cluster.Version
 	resume        int64 // compaction that was interrupted, mvcc.Never if none
@@ -215,6 +217,17 @@ func (b *boot) chooseMark() (wal.Mark, error) {
 		return wal.Mark{}, nil
 	}
 	newest := marks[len(marks)-1]
+	// A snapshot from the leader whose database has not taken its place yet:
+	// the log holds nothing between the backend and it.
+	if newest.Index > b.index {
+		there, err := files.Exists(b.opt.FS, filepath.Join(b.opt.snapDir(), snap.DBFileName(newest.Index)))
+		if err != nil {
+			return wal.Mark{}, err
+		}
+		if there {
+			return newest, b.adoptSnapshot(newest)
+		}
+	}
 	for i := len(marks) - 1; i >= 0; i-- {
 		if marks[i].Index <= b.index {
 			b.log.Info("Skipping snapshot backend", "consistent-index", b.index, "snapshot-index", newest.Index)
@@ -333,6 +346,7 @@ func (b *boot) load() error {
 		Leases:  lease.New(b.leaseOptions(), time.Now()),
 		Alarms:  alarm.New(),
 		Cluster: cluster.New(b.clusterID, b.opt.MaxLearners),
+		Auth:    b.auth,
 	}
 	if err := b.loadMeta(); err != nil {
 		return err
@@ -444,7 +458,7 @@ func (b *boot) raft() (*raft.Raft, error) {
 		HardState: b.replay.HardState,
 		ConfState: conf,
 		Snapshot:  raftpb.SnapshotMetadata{Index: b.replay.Mark.Index, Term: b.replay.Mark.Term},
-		Entries:   b.replay.Entries,
+		Entries:   currentEntries(b.replay),
 		Applied:   max(b.index, b.replay.Mark.Index),
 	}
 	// What is applied was committed, whatever the last unsynced commit index
@@ -460,6 +474,17 @@ func (b *boot) raft() (*raft.Raft, error) {
 		return nil, err
 	}
 	return r, b.found(r)
+}
+
+// currentEntries are those behind the mark that are part of this log. What a
+// snapshot from the leader took the place of may still lie in the file, behind
+// the snapshot's index and before its mark. Its term tells: whoever wrote it
+// led before the snapshot's last entry was made.
+func currentEntries(r wal.Replay) []raftpb.Entry {
+	if len(r.Entries) > 0 && r.Entries[0].Term < r.Mark.Term {
+		return nil
+	}
+	return r.Entries
 }
 
 // found gives the founders of a new cluster its first entries. A member that
@@ -513,7 +538,6 @@ func (b *boot) assemble(r *raft.Raft) *Member {
 		opt: b.opt, log: b.log, meters: b.meters, id: b.id, clusterID: b.clusterID,
 		reqIDs:  ids.NewGenerator(b.id, time.Now()),
 		wal:     b.wal,
-		backend: b.backend,
 		snaps:   snap.NewStore(b.opt.FS, b.opt.snapDir(), b.snapEvents()),
 		reads:   newReads(),
 		waiters: newWaiters(),
@@ -524,11 +548,14 @@ func (b *boot) assemble(r *raft.Raft) *Member {
 		failure:  make(chan error, 1),
 	}
 	m.storage.Store(&b.storage)
+	m.backend = newCurrentBackend(b.backend)
 	m.term.Store(r.Term())
 	m.machine = apply.New(*b.machine, apply.Options{PersistCheckpoints: b.opt.PersistCheckpoint, OverQuota: m.isOverQuota})
 	m.machine.Keep(b.authOps...)
 	store := m.machine.Store
+	m.store.Store(store)
 
+	m.applier = newApplier(m)
 	m.loop = newLoop(&node{raft: r, startRound: m.reads.start}, b.opt.Tick)
 	m.loop.carry, m.loop.other = m.carry, m.carryOther
 	m.writer = newWriter(b.wal, func(tokens []uint64) {
@@ -537,9 +564,9 @@ func (b *boot) assemble(r *raft.Raft) *Member {
 		m.loop.add(func(in *inbox) { in.diskFailed = true })
 		m.fail(fmt.Errorf("write-ahead log: %w", err))
 	})
-	m.applier = newApplier(m)
-	m.flusher = newFlusher(b.backend, store, b.opt.FlushInterval, seal{index: b.index, term: b.term, rev: store.Rev()}, m.fail)
-	m.hub = watching.Start(store.Rev(), store.CompactRev(), func() watching.History { return store.View() }, watching.Options{
+	m.writer.saveSnap, m.writer.adopted = m.saveSnap, m.applier.install
+	m.flusher = newFlusher(m.backend, store, b.opt.FlushInterval, seal{index: b.index, term: b.term, rev: store.Rev()}, m.fail)
+	m.hub = watching.Start(store.Rev(), store.CompactRev(), func() watching.History { return m.View() }, watching.Options{
 		Hub:     watch.Options{},
 		OnError: func(err error) { b.log.Warn("failed to read history for watchers", "error", err) },
 	})

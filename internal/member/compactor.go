@@ -116,13 +116,18 @@ func (c *compactor) carryOut(ctx context.Context, job compactJob) error {
 	if err := m.flusher.flushTo(ctx, job.index); err != nil {
 		return err
 	}
-	work := m.machine.Store.NewCompaction(job.prev, job.rev)
+	store := m.store.Load()
+	work := store.NewCompaction(job.prev, job.rev)
 	deleted := 0
 	for done := false; !done; {
 		var keys [][]byte
 		var err error
 		if keys, done, err = c.step(work); err != nil {
 			return err
+		}
+		if m.store.Load() != store {
+			c.finish(job.rev) // a snapshot brought a state that is past it
+			return nil
 		}
 		var ops []bucket.Op
 		if done {
@@ -146,7 +151,7 @@ func (c *compactor) carryOut(ctx context.Context, job compactJob) error {
 	case job.resumed:
 		m.log.Info("previous compaction was interrupted, skip storing compaction hash value")
 	case ok:
-		m.machine.Store.KeepHash(hash)
+		store.KeepHash(hash)
 	}
 	m.log.Info("finished scheduled compaction", "compact-revision", job.rev, "took", time.Since(start),
 		"number-of-keys-compacted", deleted, "hash", hash.Hash,

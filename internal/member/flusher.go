@@ -23,7 +23,10 @@ type flusher struct {
 	backend  backend.Backend
 	store    *mvcc.Store
 	interval time.Duration
-	failed   func(error) // called once; nothing is flushed afterwards
+	// commit is held while the file changes; store and onDisk change with it.
+	commit sync.Mutex
+	onDisk seal        // guarded by commit; what the file holds (ops empty)
+	failed func(error) // called once; nothing is flushed afterwards
 
 	mu      sync.Mutex
 	sealed  seal          // guarded by mu; what the next flush writes
@@ -61,7 +64,7 @@ const (
 func newFlusher(b backend.Backend, s *mvcc.Store, interval time.Duration, at seal, failed func(error)) *flusher {
 	return &flusher{
 		backend: b, store: s, interval: interval, failed: failed,
-		sealed: at, flushed: at, changed: make(chan struct{}), kick: make(chan struct{}, 1),
+		sealed: at, flushed: at, onDisk: at, changed: make(chan struct{}), kick: make(chan struct{}, 1),
 	}
 }
 
@@ -182,6 +185,8 @@ func (f *flusher) run(stop <-chan struct{}) {
 // writes nothing more: bucket changes that were in it are not in later seals,
 // and only the log still has them.
 func (f *flusher) once() error {
+	f.commit.Lock()
+	defer f.commit.Unlock()
 	f.mu.Lock()
 	if f.broken != nil && !errors.Is(f.broken, ErrStopped) {
 		defer f.mu.Unlock()
@@ -207,6 +212,7 @@ func (f *flusher) once() error {
 	if err != nil {
 		err = fmt.Errorf("flush up to log index %d: %w", s.index, err)
 	} else {
+		f.onDisk = seal{index: s.index, term: s.term, rev: s.rev}
 		err = f.rebase(s.rev)
 	}
 	for _, d := range deletes {
@@ -247,9 +253,21 @@ func (f *flusher) give(err error) {
 	f.changed = make(chan struct{})
 }
 
-// at returns the log index whose state is on disk.
-func (f *flusher) at() uint64 {
+// freeze runs do while the file does not change, and tells it which state the
+// file holds.
+func (f *flusher) freeze(do func(at seal) error) error {
+	f.commit.Lock()
+	defer f.commit.Unlock()
+	return do(f.onDisk)
+}
+
+// replace goes on with another file and store, which stand at a snapshot from
+// the leader. What was to be flushed is part of it. Applier only, inside freeze.
+func (f *flusher) replace(s *mvcc.Store, at seal) {
+	f.store, f.onDisk = s, at
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.flushed.index
+	f.sealed, f.flushed, f.dirty = at, at, false
+	close(f.changed)
+	f.changed = make(chan struct{})
 }

@@ -71,7 +71,9 @@ type Member struct {
 	peers     *peers
 
 	wal     *wal.WAL
-	backend backend.Backend
+	backend *currentBackend
+	store   atomic.Pointer[mvcc.Store] // that of machine, for readers
+	snapsMu sync.Mutex                 // held while a .snap file is written
 	snaps   *snap.Store
 
 	applied watermark
@@ -146,10 +148,10 @@ func (m *Member) carry(e raft.Effects) {
 	m.peers.send(e.Messages)
 	m.peers.prepare(e.NeedSnapshot)
 	if e.Token != 0 || len(e.Entries) > 0 || !e.HardState.IsEmpty() {
-		m.writer.add(write{state: e.HardState, entries: e.Entries, token: e.Token})
+		m.writer.add(write{snapshot: e.Snapshot, state: e.HardState, entries: e.Entries, token: e.Token})
 	}
 	if len(e.Committed) > 0 {
-		m.applier.add(e.Committed)
+		m.applier.add(run{entries: e.Committed})
 	}
 	for _, s := range e.ReadStates {
 		m.reads.answer(s)
@@ -276,7 +278,14 @@ func (m *Member) changeMembers(ctx context.Context, cc raftpb.ConfChange) error 
 }
 
 // View is the published state of the store; close it after use.
-func (m *Member) View() *mvcc.View { return m.machine.Store.View() }
+func (m *Member) View() *mvcc.View {
+	for {
+		if v, ok := m.store.Load().TryView(); ok {
+			return v
+		}
+		// The store was replaced between the two calls.
+	}
+}
 
 // Rev is the newest revision that readers see.
 func (m *Member) Rev() int64 {

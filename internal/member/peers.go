@@ -23,13 +23,13 @@ type peers struct {
 	mu      sync.RWMutex
 	gone    map[uint64]bool         // guarded by mu; members removed for good
 	bodies  map[uint64]peer.Body    // guarded by mu; of snapshots that raft was given to send
-	getting map[uint64]bool         // guarded by mu; members whose snapshot is being prepared
+	sending map[uint64]bool         // guarded by mu; members that a snapshot is prepared for or on its way to
 	leaving context.CancelCauseFunc // ends work for peers
 	ctx     context.Context
 }
 
 func newPeers(m *Member, remotes []cluster.Member) *peers {
-	p := &peers{m: m, remotes: remotes, gone: map[uint64]bool{}, bodies: map[uint64]peer.Body{}, getting: map[uint64]bool{}}
+	p := &peers{m: m, remotes: remotes, gone: map[uint64]bool{}, bodies: map[uint64]peer.Body{}, sending: map[uint64]bool{}}
 	p.ctx, p.leaving = context.WithCancelCause(context.Background())
 	for _, id := range m.machine.Cluster.Removed() {
 		p.gone[id] = true
@@ -107,6 +107,7 @@ func (p *peers) ReportUnreachable(id uint64) {
 
 // ReportSnapshot implements peer.Handler.
 func (p *peers) ReportSnapshot(id uint64, ok bool) {
+	p.done(id)
 	p.m.loop.add(func(in *inbox) { in.delivered = append(in.delivered, deliveredSnapshot{id, ok}) })
 }
 

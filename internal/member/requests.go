@@ -41,7 +41,7 @@ func (o *Options) quota() int64 {
 // with what waits to be flushed.
 func (m *Member) isOverQuota(bytes int64) bool {
 	quota := m.opt.quota()
-	return quota > 0 && m.backend.Size()+m.machine.Store.BufferedBytes()+bytes >= quota
+	return quota > 0 && m.backend.Size()+m.store.Load().BufferedBytes()+bytes >= quota
 }
 
 // admitSize turns away what the backend has no room for, and has the cluster

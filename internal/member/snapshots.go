@@ -44,7 +44,7 @@ func newSnapshots(m *Member, last uint64) *snapshots {
 func (s *snapshots) consider(index, term uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if index-s.last <= s.m.opt.SnapshotCount || s.pending != nil {
+	if index <= s.last || index-s.last <= s.m.opt.SnapshotCount || s.pending != nil {
 		return
 	}
 	members := s.m.machine.Cluster.Clone()
@@ -53,6 +53,13 @@ func (s *snapshots) consider(index, term uint64) {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// overtaken notes a snapshot from the leader.
+func (s *snapshots) overtaken(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = max(s.last, index)
 }
 
 func (s *snapshots) run(stop <-chan struct{}) {
@@ -76,7 +83,7 @@ func (s *snapshots) run(stop <-chan struct{}) {
 			return
 		}
 		s.mu.Lock()
-		s.last, s.pending = p.index, nil
+		s.last, s.pending = max(s.last, p.index), nil
 		s.mu.Unlock()
 	}
 }
@@ -91,6 +98,8 @@ func (s *snapshots) take(ctx context.Context, p *snapshotPoint, stop <-chan stru
 	if err := s.write(p); err != nil {
 		return err
 	}
+	// A snapshot from the leader may have come meanwhile; the writer drops
+	// marks that it has overtaken.
 	done := make(chan error, 1)
 	m.writer.add(write{mark: &wal.Mark{Index: p.index, Term: p.term, ConfState: &p.conf}, done: done})
 	select {
@@ -102,7 +111,7 @@ func (s *snapshots) take(ctx context.Context, p *snapshotPoint, stop <-chan stru
 		return nil
 	}
 	m.log.Info("saved snapshot to disk", "snapshot-index", p.index)
-	if p.index > m.opt.CatchUpEntries {
+	if p.index > m.opt.CatchUpEntries && !m.peers.isSending() { // the receiver will need what follows
 		compactTo := p.index - m.opt.CatchUpEntries
 		m.loop.add(func(in *inbox) { in.compactTo = max(in.compactTo, compactTo) })
 		m.log.Debug("compacted Raft logs", "compact-index", compactTo)
@@ -116,7 +125,7 @@ func (s *snapshots) write(p *snapshotPoint) error {
 	if err != nil {
 		return err
 	}
-	return s.m.snaps.Save(&raftpb.Snapshot{
+	return s.m.saveSnap(&raftpb.Snapshot{
 		Data:     data,
 		Metadata: raftpb.SnapshotMetadata{ConfState: p.conf, Index: p.index, Term: p.term},
 	})

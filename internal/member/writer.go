@@ -28,15 +28,19 @@ type writer struct {
 	queue []write // guarded by mu
 	wake  chan struct{}
 
-	persisted func(tokens []uint64) // these writes are durable, in order
-	failed    func(error)           // called once; nothing is written afterwards
+	saveSnap  func(*raftpb.Snapshot) error // puts the .snap file of a snapshot from the leader in place
+	adopted   func(*raftpb.Snapshot)       // that snapshot is in the log, durably
+	lastMark  uint64                       // owned by run
+	persisted func(tokens []uint64)        // these writes are durable, in order
+	failed    func(error)                  // called once; nothing is written afterwards
 }
 
 // write is one step of the log, carried out in order.
 type write struct {
-	state   raftpb.HardState
-	entries []raftpb.Entry
-	token   uint64 // who waits for it to be durable; 0 for nobody
+	snapshot *raftpb.Snapshot // from the leader; its database is on disk
+	state    raftpb.HardState
+	entries  []raftpb.Entry
+	token    uint64 // who waits for it to be durable; 0 for nobody
 
 	mark *wal.Mark  // a snapshot that exists on disk by now
 	done chan error // for mark; capacity 1
@@ -79,6 +83,7 @@ func (w *writer) drain() error {
 	w.queue = nil
 	w.mu.Unlock()
 	var tokens []uint64
+	var snapshots []*raftpb.Snapshot
 	for _, job := range jobs {
 		if job.mark != nil {
 			err := w.mark(*job.mark)
@@ -87,6 +92,12 @@ func (w *writer) drain() error {
 				return err
 			}
 			continue
+		}
+		if job.snapshot != nil {
+			if err := w.adopt(job.snapshot); err != nil {
+				return err
+			}
+			snapshots = append(snapshots, job.snapshot)
 		}
 		if err := w.log.Save(job.state, job.entries); err != nil {
 			return err
@@ -102,11 +113,29 @@ func (w *writer) drain() error {
 		return err
 	}
 	w.persisted(tokens)
+	for _, s := range snapshots {
+		w.adopted(s)
+	}
 	return nil
+}
+
+// adopt records that the log goes on behind a snapshot from the leader. The hard
+// state that follows makes the mark usable; until then a restart finds the log
+// as it was.
+func (w *writer) adopt(s *raftpb.Snapshot) error {
+	if err := w.saveSnap(s); err != nil {
+		return err
+	}
+	w.lastMark = s.Metadata.Index
+	return w.log.SaveMark(wal.Mark{Index: s.Metadata.Index, Term: s.Metadata.Term, ConfState: &s.Metadata.ConfState})
 }
 
 // mark records a snapshot and lets go of the segments before it.
 func (w *writer) mark(m wal.Mark) error {
+	if m.Index < w.lastMark {
+		return nil // overtaken by a snapshot from the leader
+	}
+	w.lastMark = m.Index
 	if err := w.log.SaveMark(m); err != nil {
 		return err
 	}

@@ -39,6 +39,10 @@ func (s *Store) Load(b bucket.Name, key, value []byte) error {
 	return s.loading.load(b, key, value)
 }
 
+// Reload begins to load another state, as a snapshot brings it. Views and
+// checks go by the state before until Start. Tokens stay.
+func (s *Store) Reload() { s.loading = newView() }
+
 // Start publishes what was loaded. It returns what a new backend file has to be
 // told: the first revision.
 func (s *Store) Start() []bucket.Op {

@@ -66,13 +66,23 @@ func (s *Store) FlushedRev() int64 { return s.view.Load().baseRev }
 
 // View acquires the published view. It never waits; the caller must Close it.
 func (s *Store) View() *View {
+	v, ok := s.TryView()
+	if !ok {
+		panic("mvcc: View of a closed store")
+	}
+	return v
+}
+
+// TryView is View for those who may come upon a store that was replaced by
+// another and closed; ok is false then.
+func (s *Store) TryView() (v *View, ok bool) {
 	for {
 		v := s.view.Load()
 		if v == nil {
-			panic("mvcc: View of a closed store")
+			return nil, false
 		}
 		if v.tryRetain() {
-			return v
+			return v, true
 		}
 		// The view was replaced and given up between the two lines above; the
 		// next Load sees its successor.
