@@ -208,7 +208,7 @@ func (a *applier) replace(s *raftpb.Snapshot) error {
 	m.hub.Restored(m.machine.Store.Rev(), m.machine.Store.CompactRev())
 	m.applied.raise(at.Index)
 	m.leaderChanged() // the new lessor does not know who lets time run
-	m.loop.add(func(in *inbox) { in.installed, in.applied = &at, max(in.applied, at.Index) })
+	m.loop.add(func(in *inbox) { in.installed = &at })
 	m.log.Info("applied snapshot", "current-snapshot-index", at.Index, "current-applied-index", at.Index,
 		"incoming-leader-snapshot-index", at.Index, "incoming-leader-snapshot-term", at.Term, "took", time.Since(start))
 	return nil
