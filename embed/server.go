@@ -3,6 +3,7 @@ package embed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/steledb/stele/internal/base/logs"
 	"github.com/steledb/stele/internal/base/metrics"
 	"github.com/steledb/stele/internal/base/version"
+	"github.com/steledb/stele/internal/front/gateway"
 	"github.com/steledb/stele/internal/member"
 )
 
@@ -32,7 +34,8 @@ type Server struct {
 	metrics *metrics.Metrics
 	scrape  http.Handler // /metrics, on whichever port
 	member  *member.Member
-	health  *health.Server // of the gRPC services
+	health  *health.Server   // of the gRPC services
+	gateway *gateway.Gateway // JSON over HTTP; nil if not wanted
 	ports   ports
 
 	stopOnce sync.Once
@@ -73,6 +76,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
+	s.checkPermission()
 	s.cfg.LogStarting(StartFacts{MemberInitialized: s.hasLived()})
 	if err := s.startMember(opt); err != nil {
 		s.tellFailed(err)
@@ -142,6 +146,20 @@ func (s *Server) waitPublished(ctx context.Context) error {
 	}
 }
 
+// dataDirMode is what a data directory should have: nobody else reads it.
+const dataDirMode os.FileMode = 0o700
+
+// checkPermission warns of a data directory that others may look into.
+func (s *Server) checkPermission() {
+	dir := s.cfg.DataDir()
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() == dataDirMode {
+		return
+	}
+	s.log.Warn("check file permission", "error", fmt.Sprintf("directory %q exist, but the permission is %q. "+
+		"The recommended permission is %q to prevent possible unprivileged access to the data", dir, info.Mode(), dataDirMode))
+}
+
 // hasLived reports whether the data directory holds a member already, whose
 // identity is not a matter of flags any more.
 func (s *Server) hasLived() bool {
@@ -200,6 +218,9 @@ func (s *Server) close() error {
 		return nil
 	}
 	s.member.HandOver(ctx)
+	if s.gateway != nil {
+		s.gateway.Close()
+	}
 	s.member.Hub().Close() // watches would keep connections open for ever
 	s.ports.close(ctx)
 	s.closePeers(ctx)

@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/steledb/stele/internal/front/concurrency"
+	"github.com/steledb/stele/internal/front/inproc"
 	"github.com/steledb/stele/internal/front/rpc"
 	"github.com/steledb/stele/internal/member"
 	"github.com/steledb/stele/internal/wire/listen"
@@ -19,12 +21,12 @@ const sendBytesMax = 1<<31 - 1
 
 // grpcServer makes the server of all gRPC services.
 func (s *Server) grpcServer() *grpc.Server {
-	c, m := s.cfg, s.member
-	guard := &rpc.Guard{Log: s.log, WarnAfter: c.WarningUnaryRequestDuration}
+	c := s.cfg
+	around := s.around()
 	g := grpc.NewServer(
 		grpc.Creds(listen.Credentials()),
-		grpc.ChainUnaryInterceptor(s.metrics.GRPC.Unary, guard.Unary, rpc.UnaryGate(m, member.WithToken)),
-		grpc.ChainStreamInterceptor(s.metrics.GRPC.Stream, guard.Stream, rpc.StreamGate(m, member.WithToken)),
+		grpc.ChainUnaryInterceptor(around.Unary...),
+		grpc.ChainStreamInterceptor(around.Stream...),
 		grpc.ForceServerCodecV2(s.metrics.GRPC.Codec()),
 		grpc.MaxRecvMsgSize(c.RequestBytesMax()),
 		grpc.MaxSendMsgSize(sendBytesMax),
@@ -33,11 +35,41 @@ func (s *Server) grpcServer() *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: c.GRPCKeepAliveInterval, Timeout: c.GRPCKeepAliveTimeout}),
 	)
 	s.registerServices(g)
+	s.health = health.NewServer()
+	s.log.Info("grpc service status changed", "service", "", "status", healthpb.HealthCheckResponse_SERVING.String())
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(g, s.health)
 	return g
 }
 
-// registerServices adds every service to a gRPC server, whichever it is.
+// around is what every request passes on its way to a service, whether it
+// comes over the network or through the JSON gateway.
+func (s *Server) around() inproc.Options {
+	guard := s.guard()
+	return inproc.Options{
+		Unary:           []grpc.UnaryServerInterceptor{s.metrics.GRPC.Unary, guard.Unary, rpc.UnaryGate(s.member, member.WithToken)},
+		Stream:          []grpc.StreamServerInterceptor{s.metrics.GRPC.Stream, guard.Stream, rpc.StreamGate(s.member, member.WithToken)},
+		Codec:           s.metrics.GRPC.Codec(),
+		RequestBytesMax: s.cfg.RequestBytesMax(),
+	}
+}
+
+func (s *Server) guard() *rpc.Guard {
+	return &rpc.Guard{Log: s.log, WarnAfter: s.cfg.WarningUnaryRequestDuration}
+}
+
+// registerServices adds the services to a gRPC server, whichever it is.
+// Locks and elections ask the store within the process, as the caller that was
+// let in already.
 func (s *Server) registerServices(g grpc.ServiceRegistrar) {
+	s.registerStore(g)
+	store := inproc.New(inproc.Options{Stream: []grpc.StreamServerInterceptor{s.guard().Stream}})
+	s.registerStore(store)
+	concurrency.Register(g, store)
+}
+
+// registerStore adds the services that the member itself answers.
+func (s *Server) registerStore(g grpc.ServiceRegistrar) {
 	c, m := s.cfg, s.member
 	rpc.Register(g, m, rpc.Options{
 		MaxTxnOps: int(c.MaxTxnOps), WarnRead: c.WarningApplyDuration, Metrics: s.metrics, Log: s.log,
@@ -46,8 +78,4 @@ func (s *Server) registerServices(g grpc.ServiceRegistrar) {
 		Auth: rpc.WatchGate{Gate: m}, ProgressInterval: c.WatchProgressNotifyInterval, FragmentBytes: c.RequestBytesMax(),
 		Observe: s.watchObserver(),
 	}))
-	s.health = health.NewServer()
-	s.log.Info("grpc service status changed", "service", "", "status", healthpb.HealthCheckResponse_SERVING.String())
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	healthpb.RegisterHealthServer(g, s.health)
 }

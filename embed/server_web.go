@@ -9,6 +9,8 @@ import (
 	"github.com/steledb/stele/internal/base/version"
 	"github.com/steledb/stele/internal/core/cluster"
 	"github.com/steledb/stele/internal/core/raft"
+	"github.com/steledb/stele/internal/front/gateway"
+	"github.com/steledb/stele/internal/front/inproc"
 	"github.com/steledb/stele/internal/front/rpc"
 	"github.com/steledb/stele/internal/front/web"
 	"github.com/steledb/stele/internal/member"
@@ -20,7 +22,19 @@ func (s *Server) clientWeb() http.Handler {
 	opt.Pprof = s.cfg.EnablePprof
 	opt.CORS, opt.HostWhitelist = s.cfg.CORS, s.cfg.HostWhitelist
 	opt.Vars = map[string]func() any{"raft.status": func() any { return raftStatus(s.member.RaftStatus()) }}
+	if s.cfg.EnableGRPCGateway {
+		opt.Gateway = s.jsonGateway()
+	}
 	return web.Client(opt)
+}
+
+// jsonGateway makes the handler of /v3/, over services of its own within the
+// process.
+func (s *Server) jsonGateway() http.Handler {
+	services := inproc.New(s.around())
+	s.registerServices(services)
+	s.gateway = gateway.New(services, gateway.Options{RequestBytesMax: s.cfg.RequestBytesMax()})
+	return s.gateway
 }
 
 // metricsWeb answers on the metrics ports.

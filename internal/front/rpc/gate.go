@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -22,6 +23,9 @@ type Gate interface {
 const (
 	tokenMetadata = "token"
 	authMetadata  = "authorization"
+
+	// bearer is what HTTP's users put before a token.
+	bearer = "Bearer "
 )
 
 // tokenOf returns the token a request came with.
@@ -32,7 +36,7 @@ func tokenOf(ctx context.Context) (string, bool) {
 	}
 	for _, key := range []string{tokenMetadata, authMetadata} {
 		if v := md.Get(key); len(v) > 0 {
-			return v[0], true
+			return strings.TrimPrefix(v[0], bearer), true
 		}
 	}
 	return "", false
