@@ -29,8 +29,8 @@ type Options struct {
 	Mlock        bool // keep the file in memory
 	// NoSync gives up the promise of Commit: a crash of the machine may lose or
 	// damage the file. For tests.
-	NoSync bool
-	ReadOnly     bool // for tools: nothing is created or written
+	NoSync   bool
+	ReadOnly bool // for tools: nothing is created or written
 
 	// LockTimeout bounds the wait for another process that has the file open; 0
 	// waits for ever.
