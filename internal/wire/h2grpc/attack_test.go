@@ -178,8 +178,8 @@ func TestSlowReader(t *testing.T) {
 			c.flush()
 			waitFor(t, "answers pile up", func() bool { _, _, queued := server.Held(); return queued >= bound })
 			wantServed(t, addr)
-			// Each handler that found room may have added one answer.
-			if _, _, queued := server.Held(); queued > bound+calls*answer/10 {
+			// One answer may reach over the bound.
+			if _, _, queued := server.Held(); queued > bound+answer+1000 {
 				t.Fatalf("%d bytes are queued", queued)
 			}
 			if window > 1<<20 { // the socket is full: the write does not end

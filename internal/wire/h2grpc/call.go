@@ -173,18 +173,21 @@ func marshalError(err error) error {
 // writer to send it as windows allow. It waits with encoding while the
 // connection holds too many answers that its client does not take.
 func (s *stream) sendQueued(m proto.Message, size int) error {
-	if err := s.waitSend(); err != nil {
+	reserved := prefixLen + size
+	if err := s.waitSend(reserved); err != nil {
 		return err
 	}
 	buf, b, err := s.encode(m, size)
-	if err != nil {
-		return err
-	}
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !s.isOpen {
-		return s.endedError()
+	c.unqueueLocked(int64(reserved))
+	if err == nil && !s.isOpen {
+		err = s.endedError()
+	}
+	if err != nil {
+		c.wakeSendersLocked() // there is room after all
+		return err
 	}
 	c.beginAnswerLocked(s)
 	c.queueLocked(s, b)
@@ -195,14 +198,16 @@ func (s *stream) sendQueued(m proto.Message, size int) error {
 // queueLocked leaves b to the writer.
 func (c *conn) queueLocked(s *stream, b []byte) {
 	s.pend = b
-	c.queued += int64(len(b))
-	c.srv.queued.Add(int64(len(b)))
+	c.queuedLocked(int64(len(b)))
 	c.readyLocked(s)
 	c.wakeWriterLocked()
 }
 
-// waitSend waits until nothing of s is pending and the connection has room.
-func (s *stream) waitSend() error {
+// waitSend waits until nothing of s is pending and the connection has room,
+// and counts n bytes as queued: of those who wait together only as many go on
+// as there is room for. A call on the connection's own goroutine cannot wait:
+// only that goroutine hears of open windows.
+func (s *stream) waitSend(n int) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,7 +215,8 @@ func (s *stream) waitSend() error {
 		switch {
 		case !s.isOpen:
 			return s.endedError()
-		case len(s.pend) == 0 && (c.queued == 0 || c.queued < c.sendMaxLocked()):
+		case len(s.pend) == 0 && (s.isInline || c.queued == 0 || c.queued < c.sendMaxLocked()):
+			c.queuedLocked(int64(n))
 			return nil
 		case len(s.pend) == 0:
 			c.waiters = append(c.waiters, s)

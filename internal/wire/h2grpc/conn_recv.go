@@ -333,6 +333,7 @@ func isWhole(p []byte) bool {
 func (c *conn) dispatch(s *stream, request []byte, shared bool) {
 	s.request = request
 	if q := s.head.target.quick; q != nil && request[0] == 0 && c.hasRoom() && q(request[prefixLen:]) {
+		s.isInline = true
 		s.run()
 		return
 	}

@@ -25,7 +25,7 @@ type sender struct {
 	frameMax     int   // largest payload the client takes
 
 	ready        []*stream
-	queued       int64     // bytes in all pend
+	queued       int64     // bytes in all pend, and on their way there
 	waiters      []*stream // calls that wait until queued is below its limit, in order
 	stalledSince time.Time // nothing of queued has moved
 }
@@ -211,6 +211,11 @@ func (c *conn) sendPartLocked(s *stream) {
 // spendWindowLocked notes that DATA went out, for which the client may ping and
 // open windows.
 func (c *conn) spendWindowLocked() { c.police.forgive() }
+
+func (c *conn) queuedLocked(n int64) {
+	c.queued += n
+	c.srv.queued.Add(n)
+}
 
 func (c *conn) unqueueLocked(n int64) {
 	c.queued -= n

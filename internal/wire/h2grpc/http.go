@@ -135,16 +135,18 @@ func (w *httpAnswer) close() {
 // send sends what is gathered, behind the head if that is still to come.
 func (w *httpAnswer) send(end endKind) error {
 	s, c := w.s, w.s.c
-	if err := s.waitSend(); err != nil {
-		return err
-	}
 	if s.head.method == http.MethodHead {
 		w.body.Reset()
+	}
+	reserved := w.body.Len()
+	if err := s.waitSend(reserved); err != nil {
+		return err
 	}
 	body := bytes.Clone(w.body.Bytes())
 	w.body.Reset()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unqueueLocked(int64(reserved))
 	if !s.isOpen {
 		return net.ErrClosed
 	}

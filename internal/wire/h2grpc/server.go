@@ -34,7 +34,8 @@ type Server struct {
 	conns     map[*conn]bool        // guarded by mu
 	stopping  bool                  // guarded by mu
 	keeping   bool                  // guarded by mu; the housekeeper runs
-	quit      chan struct{}         // closed when stopping begins and all has ended
+	quit      chan struct{}         // closed when stopping begins
+	gone      chan struct{}         // a connection has ended; room for one word
 	running   sync.WaitGroup        // connections and the housekeeper
 }
 
@@ -58,6 +59,7 @@ func NewServer(opt Options) *Server {
 		listeners: map[net.Listener]bool{},
 		conns:     map[*conn]bool{},
 		quit:      make(chan struct{}),
+		gone:      make(chan struct{}, 1),
 	}
 }
 
@@ -171,6 +173,7 @@ func (s *Server) take(nc net.Conn) {
 			s.mu.Lock()
 			delete(s.conns, c)
 			s.mu.Unlock()
+			wake(s.gone)
 		}()
 		if err := s.shakeHands(c); err != nil {
 			_ = nc.Close()
@@ -253,6 +256,7 @@ func (s *Server) keepHouse() {
 			}
 		case <-quit:
 			quit = nil // from now on until the last connection has ended
+		case <-s.gone:
 		}
 		if quit == nil && len(s.allConns()) == 0 {
 			return

@@ -19,8 +19,10 @@ type stream struct {
 	c    *conn
 	head *head
 
-	// The request of a unary call once it runs; owned by the call.
-	request []byte
+	// The request of a unary call once it runs, and whether it runs on the
+	// connection's own goroutine; owned by the call.
+	request  []byte
+	isInline bool
 
 	// The rest is guarded by conn.mu.
 	isOpen       bool // in conn.streams: frames for it have a meaning
