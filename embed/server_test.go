@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func serve(t *testing.T, change func(*Config)) *running {
 	t.Helper()
 	log := &lines{}
 	c := NewConfig()
-	c.Dir = t.TempDir()
+	c.Dir = filepath.Join(t.TempDir(), "d")
 	free := func(scheme string) []url.URL { return []url.URL{{Scheme: scheme, Host: "127.0.0.1:0"}} }
 	c.ListenClientUrls, c.ListenPeerUrls = free("http"), free("http")
 	c.AdvertisePeerUrls = free("http")

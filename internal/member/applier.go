@@ -232,6 +232,9 @@ func (a *applier) measure(r *pb.InternalRaftRequest, res *apply.Result, start ti
 	a.m.meters.applied[kind].Observe(res.Err == nil, took)
 	if res.Err == nil {
 		a.tally.add(kind, r, res, a.m.meters)
+		if kind >= opAuthEnable {
+			a.tellAuth(kind, r)
+		}
 	}
 	if res.Err != nil || took > a.m.opt.WarnApply {
 		a.judge(r, res, took)

@@ -39,6 +39,7 @@ func (b *boot) tellLoaded() {
 	}
 	if v := b.machine.Cluster.Version(); !v.IsZero() {
 		b.log.Info("set cluster version from store", "cluster-version", v.Short())
+		b.log.Info("enabled capabilities for version", "cluster-version", v.Short())
 	}
 	b.log.Info("restore consistentIndex", "index", b.index)
 	if b.finished != mvcc.Never {

@@ -57,7 +57,9 @@ func startIdle(_ context.Context, cfg *embed.Config) (Server, error) {
 // directory of its own.
 func startReal(t *testing.T) Start {
 	return func(ctx context.Context, cfg *embed.Config) (Server, error) {
-		cfg.Dir = t.TempDir()
+		if cfg.Dir == cfg.Name+".etcd" { // not given
+			cfg.Dir = filepath.Join(t.TempDir(), "d")
+		}
 		for i := range cfg.ListenClientUrls {
 			cfg.ListenClientUrls[i].Host = "127.0.0.1:0"
 		}
@@ -128,6 +130,7 @@ var routine = []string{
 	"Running http and grpc server on single port",
 	"'data-dir' was empty",
 	"received signal; shutting down",
+	"simple token is not cryptographically signed",
 }
 
 // notable keeps what the records keep of an output: text lines, and log lines
@@ -282,5 +285,31 @@ func TestRecordedStarts(t *testing.T) {
 	}
 	if n < 80 {
 		t.Errorf("only %d records replayed", n)
+	}
+}
+
+// Goal: a database that cannot be opened ends the command as etcd's panic
+// does, first line and status, and a directory open to others is warned of.
+// Method: a directory in which the database was cut off.
+func TestDamagedDatabase(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	db := filepath.Join(dir, "member", "snap", "db")
+	if err := os.MkdirAll(filepath.Dir(db), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(db, make([]byte, 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := run(t, []string{"--data-dir", dir}, nil, nil, startReal(t))
+	if got.exit.Status != statusPanic || got.ran {
+		t.Errorf("exit %+v, ran %v", got.exit, got.ran)
+	}
+	for _, want := range []string{"\npanic: failed to open database\n", `"level":"panic"`, `"msg":"check file permission"`, "drwxr-xr-x"} {
+		if !strings.Contains(got.stderr, want) {
+			t.Errorf("no %q in\n%s", want, got.stderr)
+		}
+	}
+	if strings.Contains(got.stderr, "discovery failed") {
+		t.Error("the line of other failures is there too")
 	}
 }

@@ -28,6 +28,10 @@ type Guard struct {
 	WarnAfter time.Duration
 }
 
+// epoch is where this package counts time from: the monotonic clock alone is
+// read twice as fast as the date.
+var epoch = time.Now()
+
 // errPanic is what the client of a failed request hears. The cause is in the
 // log: it may tell about others' data.
 var errPanic = status.Error(codes.Internal, "etcdserver: the request failed inside the server, see its log")
@@ -35,7 +39,7 @@ var errPanic = status.Error(codes.Internal, "etcdserver: the request failed insi
 // Unary guards calls with one request and one response.
 func (g *Guard) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	defer g.recover(info.FullMethod, &err)
-	begun := time.Now()
+	begun := time.Since(epoch)
 	resp, err = next(ctx, req)
 	g.judge(ctx, info.FullMethod, req, resp, begun)
 	return resp, err
@@ -58,8 +62,8 @@ func (g *Guard) recover(method string, err *error) {
 
 // judge writes the line about a request: a warning for a slow one, otherwise
 // for those who debug.
-func (g *Guard) judge(ctx context.Context, method string, req, resp any, begun time.Time) {
-	took, level := time.Since(begun), slog.LevelDebug
+func (g *Guard) judge(ctx context.Context, method string, req, resp any, begun time.Duration) {
+	took, level := time.Since(epoch)-begun, slog.LevelDebug
 	if g.WarnAfter > 0 && took > g.WarnAfter {
 		level = slog.LevelWarn
 	}
@@ -72,7 +76,7 @@ func (g *Guard) judge(ctx context.Context, method string, req, resp any, begun t
 	}
 	s := statsOf(req, resp)
 	g.Log.Log(ctx, level, "request stats",
-		"start time", begun, "time spent", took, "remote", remote, "response type", method,
+		"start time", epoch.Add(begun), "time spent", took, "remote", remote, "response type", method,
 		"request count", s.reqCount, "request size", s.reqSize,
 		"response count", s.respCount, "response size", s.respSize, "request content", s.content)
 }

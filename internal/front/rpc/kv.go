@@ -35,13 +35,13 @@ func (s *kvService) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeRes
 	if err := kv.CheckRange(r); err != nil {
 		return nil, toStatus(err)
 	}
-	begun := time.Now()
+	begun := time.Since(epoch)
 	if err := s.readable(ctx, r); err != nil {
 		return nil, toStatus(err)
 	}
 	waited := time.Duration(0)
 	if !r.Serializable {
-		waited = time.Since(begun)
+		waited = time.Since(epoch) - begun
 	}
 	view := s.m.View()
 	defer view.Close()
@@ -142,7 +142,7 @@ func (s *kvService) txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse,
 		}
 		return res.Resp.(*pb.TxnResponse), nil
 	}
-	begun := time.Now()
+	begun := time.Since(epoch)
 	resp, err := s.readTxn(ctx, r)
 	s.didTxn(r, resp, begun, err)
 	return resp, err

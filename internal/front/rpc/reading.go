@@ -44,8 +44,8 @@ func newReading(opt Options) *reading {
 
 // didRange notes a range: begun is when it was asked for, waited how long the
 // quorum took.
-func (g *reading) didRange(r *pb.RangeRequest, resp *pb.RangeResponse, begun time.Time, waited time.Duration, err error) {
-	took := time.Since(begun)
+func (g *reading) didRange(r *pb.RangeRequest, resp *pb.RangeResponse, begun, waited time.Duration, err error) {
+	took := time.Since(epoch) - begun
 	g.ranges.Inc()
 	g.evaluation.Observe(err == nil, took-waited)
 	g.rangeAnswer.Observe(err == nil, took)
@@ -55,8 +55,8 @@ func (g *reading) didRange(r *pb.RangeRequest, resp *pb.RangeResponse, begun tim
 }
 
 // didTxn notes a transaction that only reads.
-func (g *reading) didTxn(r *pb.TxnRequest, resp *pb.TxnResponse, begun time.Time, err error) {
-	took := time.Since(begun)
+func (g *reading) didTxn(r *pb.TxnRequest, resp *pb.TxnResponse, begun time.Duration, err error) {
+	took := time.Since(epoch) - begun
 	ranges := countRanges(resp)
 	g.ranges.Add(float64(ranges))
 	g.txnAnswer.Observe(err == nil, took)
