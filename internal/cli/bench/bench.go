@@ -91,7 +91,7 @@ func (a *app) rootCommand() *cobra.Command {
 	fs.DurationVar(&g.autoSyncInterval, "auto-sync-interval", 0, "accepted for compatibility: the endpoints given are the ones used")
 	root.AddCommand(
 		a.putCommand(), a.rangeCommand(), a.txnPutCommand(), a.txnMixedCommand(), a.stmCommand(),
-		a.leaseKeepAliveCommand(), a.watchCommand(), a.watchGetCommand(), a.watchLatencyCommand(),
+		a.leaseKeepAliveCommand(), a.leaseGrantCommand(), a.watchCommand(), a.watchGetCommand(), a.watchLatencyCommand(),
 		a.mvccCommand(), a.diskCommand(),
 	)
 	return root
