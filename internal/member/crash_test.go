@@ -255,7 +255,7 @@ func life(t *testing.T, seed uint64) {
 func stretch(t *testing.T, rng *rand.Rand, d *disk, p *promises) (*disk, *promises) {
 	t.Helper()
 	var noted *promises
-	d.cutAfter(1+rng.IntN(1<<(2+rng.IntN(7))), rng, func() { noted = p.clone() })
+	d.cutAfter(1+rng.IntN(1<<(2+rng.IntN(7))), rand.New(rand.NewPCG(rng.Uint64(), 2)), func() { noted = p.clone() })
 	m := startOn(t, d.options())
 	p.check(t, m)
 	sameAsReplayed(t, d, m)

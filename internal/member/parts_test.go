@@ -271,11 +271,27 @@ func (l *slowLog) ReleaseTo(uint64) error { return nil }
 func TestWriterGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{}
+		var mu sync.Mutex
 		var persisted [][]uint64
 		var failed error
 		w := &writer{log: log, wake: make(chan struct{}, 1)}
-		w.persisted = func(tokens []uint64) { persisted = append(persisted, tokens) }
-		w.failed = func(err error) { failed = err }
+		w.persisted = func(tokens []uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			persisted = append(persisted, tokens)
+		}
+		w.failed = func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			failed = err
+		}
+		reported := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			return fmt.Sprint(persisted, log.syncs, log.saved, failed)
+		}
 		stop := make(chan struct{})
 		var running sync.WaitGroup
 		running.Go(func() { w.run(stop) })
@@ -291,23 +307,27 @@ func TestWriterGathers(t *testing.T) {
 		w.add(write{mark: &wal.Mark{Index: 1}, done: done})
 		w.add(write{state: raftpb.HardState{Commit: 5}}) // nobody waits
 		synctest.Wait()
-		if len(persisted) > 0 {
-			t.Error("reported before the sync was done")
+		if got := reported(); got != "[] [1] [1] <nil>" {
+			t.Errorf("during the first sync: %s", got)
 		}
 		time.Sleep(3 * time.Second)
-		if got := fmt.Sprint(persisted, log.syncs, log.saved); got != "[[1] [2 3 4]] [1 5] [1 2 3 4 5]" {
+		synctest.Wait()
+		if got := reported(); got != "[[1] [2 3 4]] [1 5] [1 2 3 4 5] <nil>" {
 			t.Errorf("reported, syncs, saved: %s", got)
 		}
 		if err := <-done; err != nil || log.marks != 1 {
 			t.Errorf("mark: %v", err)
 		}
+		log.mu.Lock()
 		log.err = wal.ErrClosed
+		log.mu.Unlock()
 		add(6)
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		add(7)
 		synctest.Wait()
-		if !errors.Is(failed, wal.ErrClosed) || len(persisted) != 2 || len(log.saved) != 6 {
-			t.Errorf("after a failure: %v, reported %v, saved %v", failed, persisted, log.saved)
+		if got := reported(); got != "[[1] [2 3 4]] [1 5 6] [1 2 3 4 5 6] wal: closed" {
+			t.Errorf("after a failure: %s", got)
 		}
 		close(stop)
 		running.Wait()
