@@ -36,10 +36,29 @@ func (s *Server) grpcServer() *grpc.Server {
 	)
 	s.registerServices(g)
 	s.health = health.NewServer()
-	s.log.Info("grpc service status changed", "service", "", "status", healthpb.HealthCheckResponse_SERVING.String())
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	s.setHealth(healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(g, s.health)
 	return g
+}
+
+// setHealth sets what the gRPC health service answers. Alarms do not change
+// it: reads still work.
+func (s *Server) setHealth(status healthpb.HealthCheckResponse_ServingStatus) {
+	s.log.Info("grpc service status changed", "service", "", "status", status.String())
+	s.health.SetServingStatus("", status)
+}
+
+// defragmenting has clients go elsewhere during a defragmentation, for those
+// who asked for that. There is no need here: requests go on.
+func (s *Server) defragmenting(running bool) {
+	if !s.cfg.FeatureGates.Enabled(StopGRPCServiceOnDefrag) || s.health == nil {
+		return
+	}
+	if running {
+		s.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
+	} else {
+		s.setHealth(healthpb.HealthCheckResponse_SERVING)
+	}
 }
 
 // around is what every request passes on its way to a service, whether it

@@ -51,6 +51,7 @@ func (s *Server) memberOptions() (member.Options, error) {
 		Auth:              authOptions,
 		PeerTLS:           peerTLS,
 		Metrics:           s.metrics, WarnApply: c.WarningApplyDuration,
+		Defragmenting: s.defragmenting,
 	}, nil
 }
 

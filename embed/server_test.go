@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -347,5 +348,55 @@ func TestMissingCertificate(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "registerGateway failed") {
 		t.Error("the log does not tell why")
+	}
+}
+
+// Goal: what an operator has to know is in the log: slow applies, slow requests,
+// changes of users, a defragmentation that takes the server out of service.
+// Method: limits that everything is above.
+func TestLinesOfARunningServer(t *testing.T) {
+	r := serve(t, func(c *Config) {
+		c.WarningApplyDuration, c.WarningUnaryRequestDuration = 1, 1
+		if err := c.FeatureGates.Set("StopGRPCServiceOnDefrag=true"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	cc := r.dial(insecure.NewCredentials())
+	for _, call := range []func() (any, error){
+		func() (any, error) {
+			return pb.NewKVClient(cc).Put(ctx, &pb.PutRequest{Key: []byte("k"), Value: []byte("secret")})
+		},
+		func() (any, error) { return pb.NewKVClient(cc).Range(ctx, &pb.RangeRequest{Key: []byte("k")}) },
+		func() (any, error) { return pb.NewAuthClient(cc).RoleAdd(ctx, &pb.AuthRoleAddRequest{Name: "reader"}) },
+		func() (any, error) {
+			return pb.NewAuthClient(cc).UserAdd(ctx, &pb.AuthUserAddRequest{Name: "alice", Options: &authpb.UserAddOptions{NoPassword: true}})
+		},
+		func() (any, error) {
+			return pb.NewAuthClient(cc).UserGrantRole(ctx, &pb.AuthUserGrantRoleRequest{User: "alice", Role: "reader"})
+		},
+		func() (any, error) { return pb.NewMaintenanceClient(cc).Defragment(ctx, &pb.DefragmentRequest{}) },
+	} {
+		if _, err := call(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.scraped()["etcd_server_slow_apply_total"] < 2 {
+		t.Error("slow applies are not counted")
+	}
+	log := r.log.String()
+	for _, want := range []string{
+		`"msg":"apply request took too long"`, `"expected-duration":"1ns","prefix":"","request":"header:<ID:`, `"prefix":"read-only range "`,
+		`"msg":"request stats"`, `"msg":"created a role","role-name":"reader"`,
+		`"msg":"granted a role to a user","user-name":"alice","user-roles":["reader"],"added-role-name":"reader"`,
+		`"status":"NOT_SERVING"`, `"msg":"finished defragmenting directory"`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no line with %s", want)
+		}
+	}
+	if strings.Contains(log, "secret") {
+		t.Error("the log shows a value")
 	}
 }

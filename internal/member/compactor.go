@@ -153,9 +153,8 @@ func (c *compactor) carryOut(ctx context.Context, job compactJob) error {
 	case ok:
 		store.KeepHash(hash)
 	}
-	m.log.Info("finished scheduled compaction", "compact-revision", job.rev, "took", time.Since(start),
-		"number-of-keys-compacted", deleted, "hash", hash.Hash,
-		"current-db-size-bytes", m.backend.Size(), "current-db-size-in-use-bytes", m.backend.SizeInUse())
+	m.log.Info("finished scheduled compaction", append([]any{"compact-revision", job.rev, "took", time.Since(start),
+		"number-of-keys-compacted", deleted, "hash", hash.Hash}, sizes(m.backend.Size(), m.backend.SizeInUse())...)...)
 	m.meters.MVCC.CompactionTotal.Observe(milliseconds(time.Since(start)))
 	m.meters.MVCC.LastCompaction.Set(float64(time.Now().Unix()))
 	c.finish(job.rev)

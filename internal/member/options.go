@@ -61,6 +61,9 @@ type Options struct {
 	Metrics   *metrics.Metrics
 	WarnApply time.Duration // a request that takes longer to apply is told of; 0: none is
 
+	// Defragmenting is told when a defragmentation begins and ends; nil: nobody.
+	Defragmenting func(running bool)
+
 	// OpenBackend replaces the bbolt file, for tests and simulation; nil opens
 	// the file.
 	OpenBackend func(path string, opt backend.Options) (backend.Backend, error)

@@ -462,26 +462,6 @@ func (m *Member) HashKV(_ context.Context, rev int64) (*pb.HashKVResponse, error
 	}, nil
 }
 
-// Defragment rewrites the backend file without holes, while requests go on.
-func (m *Member) Defragment(ctx context.Context) error {
-	m.log.Info("starting defragment")
-	m.meters.Disk.DefragInflight.Set(1)
-	defer m.meters.Disk.DefragInflight.Set(0)
-	stats, err := m.backend.Defrag(ctx)
-	if err != nil {
-		m.log.Warn("failed to defragment", "error", err)
-		return err
-	}
-	m.meters.Disk.BackendDefrag.Observe(stats.Took.Seconds())
-	if err := m.flusher.rebaseNow(ctx); err != nil {
-		return err
-	}
-	m.log.Info("finished defragmenting directory", "path", m.opt.dbPath(), "took", stats.Took,
-		"current-db-size-bytes", stats.After, "current-db-size-bytes-diff", stats.After-stats.Before)
-	m.log.Info("finished defragment")
-	return nil
-}
-
 // Snapshot opens a copy of everything applied by now, followed by its SHA-256.
 func (m *Member) Snapshot(ctx context.Context) (io.ReadCloser, int64, string, error) {
 	if err := m.flusher.flush(ctx); err != nil {
