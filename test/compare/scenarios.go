@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/steledb/stele/internal/cli/bench"
@@ -50,16 +49,16 @@ func (b *bed) load(args ...string) ([]bench.Result, error) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("benchmark %s: %w: %s", strings.Join(args, " "), err, &stderr)
+		return nil, fmt.Errorf("benchmark %q: %w: %s", args, err, &stderr)
 	}
 	var results []bench.Result
 	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
 		var r bench.Result
 		if err := dec.Decode(&r); err != nil {
-			return nil, fmt.Errorf("benchmark %s: %w", strings.Join(args, " "), err)
+			return nil, fmt.Errorf("benchmark %q: %w", args, err)
 		}
 		for text, n := range r.Errors {
-			return nil, fmt.Errorf("benchmark %s: %d times %s", strings.Join(args, " "), n, text)
+			return nil, fmt.Errorf("benchmark %q: %d times %s", args, n, text)
 		}
 		results = append(results, r)
 	}
@@ -154,7 +153,7 @@ func scenarios() []scenario {
 			return many("txn-mixed", "foo", "--rw-ratio", "9", "--total", b.n(200000), "--val-size", "256", "--key-space-size", "10000", "--key-size", "32")
 		})},
 		{"events to 10,000 watchers of one key", nil, run(func(b *bed) []string {
-			return []string{"--clients", "1", "--conns", "8", "watch", "--streams", "100", "--watch-per-stream", "100", "--put-total", b.n(100)}
+			return []string{"--clients", "8", "--conns", "8", "watch", "--streams", "100", "--watch-per-stream", "100", "--put-total", b.n(100)}
 		})},
 		{"lease grants, 1000 in flight", nil, run(func(b *bed) []string {
 			return many("lease-grant", "--total", b.n(50000))
@@ -171,7 +170,8 @@ func scenarios() []scenario {
 func fillList(b *bed) error { return b.fillKeys("50000", "128") }
 
 // listing measures puts that arrive steadily, with or without someone who
-// lists all keys again and again.
+// lists the keys again and again: those whose first byte is neither 0 nor 255,
+// nearly all of them.
 func listing(list bool) func(*bed) (measured, error) {
 	return func(b *bed) (measured, error) {
 		ctx, cancel := context.WithCancel(b.ctx)
@@ -180,7 +180,7 @@ func listing(list bool) func(*bed) (measured, error) {
 			other := *b
 			other.ctx = ctx
 			go func() {
-				_, err := other.load("range", "", "\xff", "--total", "1000000")
+				_, err := other.load("range", "\x01", "\xff", "--total", "1000000")
 				listed <- err
 			}()
 		} else {

@@ -238,6 +238,37 @@ func TestStreamLimit(t *testing.T) {
 	}
 }
 
+// Goal: a server that names no limit gets all calls at once.
+// Method: 300 calls that end only when all of them are there.
+func TestNoStreamLimit(t *testing.T) {
+	const calls = 300
+	var here atomic.Int64
+	all := make(chan struct{})
+	_, addr := serve(t, &peer{put: func(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+		if here.Add(1) == calls {
+			close(all)
+		}
+		select {
+		case <-all:
+			return echo(ctx, r)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}, grpc.MaxConcurrentStreams(0))
+	c := dial(t, addr, Options{})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range calls {
+		wg.Go(func() {
+			if _, err := c.Call(ctx, put, encode(t, &pb.PutRequest{Value: make([]byte, 8)})); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // Goal: a server that goes away gracefully ends what it took, and the
 // connection takes no new calls.
 func TestGoAway(t *testing.T) {

@@ -294,6 +294,9 @@ func (c *Conn) handleSettings(f *http2.SettingsFrame) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.greeted {
+		c.streamsMax = math.MaxUint32 // unless this frame says otherwise: RFC 9113 6.5.2
+	}
 	if err := f.ForeachSetting(c.settingLocked); err != nil {
 		return err
 	}
