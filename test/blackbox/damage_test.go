@@ -56,15 +56,25 @@ func refuses(t *testing.T, s *rig.Server, why ...string) {
 	if code <= 0 {
 		t.Errorf("exit code %d, want a failure", code)
 	}
-	tail := again.LogTail(3)
+	last := lastWord(again)
 	for _, text := range why {
-		if ok, err := regexp.MatchString(text, tail); err != nil || !ok {
-			t.Errorf("nothing says %q:\n%s", text, tail)
+		if ok, err := regexp.MatchString(text, last); err != nil || !ok {
+			t.Errorf("nothing says %q:\n%s", text, last)
 		}
 	}
 	if strings.Contains(again.Log(), "goroutine ") {
 		t.Errorf("it ended with a panic:\n%s", again.LogTail(30))
 	}
+}
+
+// lastWord is the log line with which a server gives up.
+func lastWord(s *rig.Server) string {
+	for _, line := range strings.Split(s.Log(), "\n") {
+		if strings.Contains(line, `"level":"panic"`) || strings.Contains(line, `"level":"fatal"`) {
+			return line
+		}
+	}
+	return s.LogTail(5)
 }
 
 // opens starts a server on what is left of s.
@@ -181,8 +191,8 @@ func TestDirectoryInUse(t *testing.T) {
 	second := rig.Launch(t, rig.Options{Dir: s.Dir})
 	code, err := second.Wait(25 * time.Second)
 	check(t, "wait", err)
-	if code <= 0 || !strings.Contains(second.LogTail(3), db(s)) || !strings.Contains(second.LogTail(3), "in use by another process") {
-		t.Errorf("exit code %d:\n%s", code, second.LogTail(3))
+	if last := lastWord(second); code <= 0 || !strings.Contains(last, db(s)) || !strings.Contains(last, "in use by another process") {
+		t.Errorf("exit code %d:\n%s", code, last)
 	}
 	put(t, c, "k", "v2")
 }
