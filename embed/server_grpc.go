@@ -1,6 +1,8 @@
 package embed
 
 import (
+	"os"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -12,6 +14,7 @@ import (
 	"github.com/steledb/stele/internal/front/inproc"
 	"github.com/steledb/stele/internal/front/rpc"
 	"github.com/steledb/stele/internal/member"
+	"github.com/steledb/stele/internal/wire/h2grpc"
 	"github.com/steledb/stele/internal/wire/listen"
 )
 
@@ -19,11 +22,26 @@ import (
 // its own business.
 const sendBytesMax = 1<<31 - 1
 
+// transportVariable chooses who serves gRPC: "native" is internal/wire/h2grpc,
+// anything else grpc-go. It is for comparing the two and no option yet.
+const transportVariable = "STELE_GRPC_TRANSPORT"
+
 // grpcServer makes the server of all gRPC services.
-func (s *Server) grpcServer() *grpc.Server {
+func (s *Server) grpcServer() listen.GRPC {
+	if os.Getenv(transportVariable) == "native" {
+		g := s.nativeServer()
+		s.registerAll(g)
+		return g
+	}
+	g := s.grpcGoServer()
+	s.registerAll(g)
+	return g
+}
+
+func (s *Server) grpcGoServer() *grpc.Server {
 	c := s.cfg
 	around := s.around()
-	g := grpc.NewServer(
+	return grpc.NewServer(
 		grpc.Creds(listen.Credentials()),
 		grpc.ChainUnaryInterceptor(around.Unary...),
 		grpc.ChainStreamInterceptor(around.Stream...),
@@ -34,11 +52,31 @@ func (s *Server) grpcServer() *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: c.GRPCKeepAliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: c.GRPCKeepAliveInterval, Timeout: c.GRPCKeepAliveTimeout}),
 	)
+}
+
+func (s *Server) nativeServer() *h2grpc.Server {
+	c := s.cfg
+	around := s.around()
+	traffic := s.metrics.Network
+	return h2grpc.NewServer(h2grpc.Options{
+		Creds: listen.Credentials(),
+		Unary: around.Unary, Stream: around.Stream,
+		Received:       func(n int) { traffic.ClientGRPCReceivedBytes.Add(float64(n)) },
+		Sent:           func(n int) { traffic.ClientGRPCSentBytes.Add(float64(n)) },
+		RecvMessageMax: c.RequestBytesMax(), SendMessageMax: sendBytesMax,
+		StreamsMax:  c.MaxConcurrentStreams,
+		Enforcement: keepalive.EnforcementPolicy{MinTime: c.GRPCKeepAliveMinTime},
+		Keepalive:   keepalive.ServerParameters{Time: c.GRPCKeepAliveInterval, Timeout: c.GRPCKeepAliveTimeout},
+		Quick:       rpc.Quick(),
+	})
+}
+
+// registerAll adds the services and gRPC's own health service.
+func (s *Server) registerAll(g grpc.ServiceRegistrar) {
 	s.registerServices(g)
 	s.health = health.NewServer()
 	s.setHealth(healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(g, s.health)
-	return g
 }
 
 // setHealth sets what the gRPC health service answers. Alarms do not change

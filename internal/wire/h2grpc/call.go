@@ -89,6 +89,9 @@ func (s *stream) decode(framed []byte, v any) error {
 	if !ok {
 		return fmt.Errorf("proto: not a message: %T", v)
 	}
+	if count := s.c.srv.opt.Received; count != nil {
+		count(len(p))
+	}
 	return proto.Unmarshal(p, m)
 }
 
@@ -103,6 +106,9 @@ func (s *stream) sizeOf(v any) (proto.Message, int, error) {
 	size := proto.Size(m)
 	if most := s.c.srv.opt.SendMessageMax; size > most {
 		return nil, 0, status.Errorf(codes.ResourceExhausted, "grpc: trying to send message larger than max (%d vs. %d)", size, most)
+	}
+	if count := s.c.srv.opt.Sent; count != nil {
+		count(size)
 	}
 	return m, size, nil
 }

@@ -37,6 +37,10 @@ type Options struct {
 	// connection's own goroutine.
 	Quick map[string]func(request []byte) bool
 
+	// Received and Sent are told the size of each message that was decoded or
+	// encoded; nil if nobody counts.
+	Received, Sent func(sizeBytes int)
+
 	// HTTP answers HTTP/2 requests that are not gRPC; nil means that they are
 	// told 415.
 	HTTP http.Handler
