@@ -12,7 +12,8 @@ import (
 )
 
 // Goal: the connection is HTTP/2 to the letter. Method: h2spec, a program that
-// tests servers clause by clause, if H2SPEC names it (`make h2spec` does).
+// tests servers clause by clause, if H2SPEC names it (it builds from
+// github.com/summerwind/h2spec/cmd/h2spec, v2.2.1).
 func TestH2spec(t *testing.T) {
 	program := os.Getenv("H2SPEC")
 	if program == "" {
