@@ -3,6 +3,7 @@ package embed
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -18,7 +19,11 @@ import (
 // memberOptions picks out of the configuration what the member uses.
 func (s *Server) memberOptions() (member.Options, error) {
 	c := s.cfg
-	initial, err := cluster.ParseInitial(c.InitialCluster)
+	described, err := s.initialCluster()
+	if err != nil {
+		return member.Options{}, fmt.Errorf("error setting up initial cluster: %w", err)
+	}
+	initial, err := cluster.ParseInitial(described)
 	if err != nil {
 		return member.Options{}, fmt.Errorf("error setting up initial cluster: %w", err)
 	}
@@ -53,6 +58,15 @@ func (s *Server) memberOptions() (member.Options, error) {
 		Metrics:           s.metrics, WarnApply: c.WarningApplyDuration,
 		Defragmenting: s.defragmenting,
 	}, nil
+}
+
+// initialCluster describes the cluster to found or to join. A member that has
+// lived before does not look for one.
+func (s *Server) initialCluster() (string, error) {
+	if s.cfg.DNSCluster == "" || s.hasLived() {
+		return s.cfg.InitialCluster, nil
+	}
+	return s.cfg.srvCluster(net.LookupSRV)
 }
 
 // fileSystem is where the log and the snapshot files are.
