@@ -3,12 +3,12 @@ GO ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 10s
 
-.PHONY: help build test race lint fmt fuzz bench crash oracle golden fixtures clean
+.PHONY: help build test race lint fmt fuzz bench crash oracle golden fixtures compare clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-build: ## binaries into bin/: etcd, etcdctl, etcdutl
+build: ## binaries into bin/: etcd, etcdctl, etcdutl, benchmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
 
 test: ## the everyday suite (under two minutes on two cores)
@@ -39,6 +39,10 @@ oracle: build ## replay ../shared/oracle against bin/etcd (about 2 minutes; need
 
 golden: build ## replay ../shared/reference/cli against bin/ (about 3 minutes; needs ../shared)
 	bash test/golden.sh
+
+PEER ?= /usr/bin/etcd
+compare: build ## bin/etcd and PEER under the same loads, in turns (about 20 minutes; more: go run ./test/compare -h)
+	$(GO) run ./test/compare -peer $(PEER) $(COMPARE)
 
 clean: ## remove what the other verbs made
 	rm -rf bin
