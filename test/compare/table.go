@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // row is a scenario's medians of both servers.
@@ -65,7 +66,7 @@ func writeTable(w io.Writer, rows []row) {
 	for _, r := range rows {
 		fmt.Fprintf(w, "| %s |", r.name)
 		if r.err != nil {
-			fmt.Fprintf(w, " failed: %v |\n", r.err)
+			fmt.Fprintf(w, " failed: %s |\n", strings.Join(strings.Fields(r.err.Error()), " "))
 			continue
 		}
 		for _, c := range columns {
