@@ -570,6 +570,9 @@ func (b *boot) assemble(r *raft.Raft) *Member {
 		Hub:     watch.Options{},
 		OnError: func(err error) { b.log.Warn("failed to read history for watchers", "error", err) },
 	})
+	if _, err := m.snaps.RemoveTemporary(); err != nil {
+		b.log.Warn("failed to remove temporary files", "path", b.opt.snapDir(), "error", err)
+	}
 	m.snapshots = newSnapshots(m, b.replay.Mark.Index)
 	m.compactor = newCompactor(m)
 	m.publisher = &publisher{m: m, done: make(chan struct{})}

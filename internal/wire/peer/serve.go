@@ -214,7 +214,7 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 		f(m.From, 1)
 		defer f(m.From, -1)
 	}
-	body := &counter{r: r.Body}
+	body := &counter{r: &steady{r.Body, http.NewResponseController(w)}}
 	err = t.opt.Handler.SaveSnapshot(&m, body)
 	if f := t.opt.Events.SnapshotReceived; f != nil {
 		f(m.From, int64(body.n), time.Since(start), err == nil)
@@ -232,6 +232,22 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
+
+// steady ends a request whose sender makes no progress.
+type steady struct {
+	io.Reader
+	ctl *http.ResponseController
+}
+
+func (s *steady) Read(b []byte) (int, error) {
+	if err := s.ctl.SetReadDeadline(time.Now().Add(bodyPauseMax)); err != nil {
+		return 0, err
+	}
+	return s.Reader.Read(b)
+}
+
+// bodyPauseMax is how long the sender of a snapshot may say nothing.
+const bodyPauseMax = 30 * time.Second
 
 func (t *Transport) serveProbing(w http.ResponseWriter, _ *http.Request) {
 	if err := json.NewEncoder(w).Encode(probeAnswer{OK: true, Now: time.Now()}); err != nil {
