@@ -67,15 +67,8 @@ func (c *compactor) wait(ctx context.Context, rev int64) error {
 }
 
 func (c *compactor) run(stop <-chan struct{}) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := untilClosed(stop)
 	defer cancel()
-	go func() {
-		select {
-		case <-stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	for {
 		select {
 		case <-c.wake:
@@ -180,6 +173,20 @@ func (c *compactor) finish(rev int64) {
 	c.finished = max(c.finished, rev)
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+// untilClosed returns a context that ends when stop is closed. The caller
+// cancels it when it is done, so that nothing is left waiting.
+func untilClosed(stop <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // sleep waits for d unless ctx ends first.

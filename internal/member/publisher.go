@@ -25,15 +25,8 @@ type publisher struct {
 const versionRound = 4 * time.Second
 
 func (p *publisher) run(stop <-chan struct{}) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := untilClosed(stop)
 	defer cancel()
-	go func() {
-		select {
-		case <-stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	if !p.publish(ctx) {
 		return
 	}
